@@ -1,0 +1,220 @@
+// lnsdk._C: the kernels as Python sees them. Each binding validates, releases the GIL, runs the kernel and wraps its result.
+
+#include "nms.hpp"
+#include "overlap.hpp"
+#include "stack.hpp"
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace py = pybind11;
+
+namespace {
+
+using lnsdk::Box;
+using Index = std::int64_t;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// ---- validation ---------------------------------------------------------------------------------------------------------
+
+std::string shape_of(const py::array& array) { return py::str(array.attr("shape")); }
+
+std::string at(const char* name, std::size_t index) { return std::string(name) + "[" + std::to_string(index) + "]"; }
+
+void require_boxes(const py::array& boxes, const char* name, py::ssize_t columns) {
+    if (boxes.ndim() != 2 || boxes.shape(1) != columns)
+        throw py::value_error(std::string(name) + " must have shape (N, " + std::to_string(columns) + "), got " + shape_of(boxes));
+}
+
+// 2 or 3, by the last dimension.
+int dimensions_of(const py::array& boxes, const char* name) {
+    if (boxes.ndim() != 2 || (boxes.shape(1) != 4 && boxes.shape(1) != 6))
+        throw py::value_error(std::string(name) + " must have shape (N, 4) or (N, 6), got " + shape_of(boxes));
+    return static_cast<int>(boxes.shape(1) / 2);
+}
+
+void require_one_per_box(const py::array& values, const char* name, const py::array& boxes) {
+    if (values.ndim() != 1 || values.shape(0) != boxes.shape(0))
+        throw py::value_error(std::string(name) + " must have one value per box: expected shape (" + std::to_string(boxes.shape(0)) +
+                              ",), got " + shape_of(values));
+}
+
+void require_threshold(double iou_threshold) {
+    if (!(iou_threshold >= 0 && iou_threshold <= 1))
+        throw py::value_error("iou_threshold must lie in 0..1, got " + std::string(py::str(py::float_(iou_threshold))));
+}
+
+template <class T>
+void require_no_nan(const Array<T>& values, const char* name) {
+    const std::size_t columns = values.ndim() == 2 ? values.shape(1) : 1;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(values.size()); ++i)
+        if (std::isnan(values.data()[i])) throw py::value_error(at(name, i / columns) + " is NaN; drop it before the call");
+}
+
+template <class T>
+void require_finite(const Array<T>& values, const char* name) {
+    const std::size_t columns = values.ndim() == 2 ? values.shape(1) : 1;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(values.size()); ++i)
+        if (!std::isfinite(values.data()[i]))
+            throw py::value_error(at(name, i / columns) + " is NaN or infinite; drop it before the call");
+}
+
+template <class T>
+void require_ordered_corners(const Array<T>& boxes, const char* name) {
+    const std::size_t dimensions = boxes.shape(1) / 2;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(boxes.shape(0)); ++i)
+        for (std::size_t axis = 0; axis < dimensions; ++axis) {
+            const T* box = boxes.data() + i * 2 * dimensions;
+            if (box[axis + dimensions] < box[axis])
+                throw py::value_error(at(name, i) + " ends before it begins along " + "xyz"[axis] +
+                                      "; boxes are x1, y1, (z1), x2, y2, (z2)");
+        }
+}
+
+template <class T>
+void require_valid_boxes(const Array<T>& boxes, const char* name) {
+    require_finite(boxes, name);
+    require_ordered_corners(boxes, name);
+}
+
+// ---- arrays -------------------------------------------------------------------------------------------------------------
+
+template <class T, int D>
+const Box<T, D>* as_boxes(const Array<T>& array) {
+    static_assert(sizeof(Box<T, D>) == 2 * D * sizeof(T), "rows of the array are boxes");
+    return reinterpret_cast<const Box<T, D>*>(array.data());
+}
+
+template <class T>
+Array<T> to_array(const std::vector<T>& values) {
+    return Array<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+// ---- kernels ------------------------------------------------------------------------------------------------------------
+
+template <class T, int D>
+Array<Index> nms(const Array<T>& boxes, const Array<double>& scores, double iou_threshold) {
+    require_boxes(boxes, "boxes", 2 * D);
+    require_one_per_box(scores, "scores", boxes);
+    require_threshold(iou_threshold);
+    require_no_nan(boxes, "boxes");
+    require_no_nan(scores, "scores");
+    std::vector<Index> kept;
+    {
+        py::gil_scoped_release released;
+        kept = lnsdk::nms(as_boxes<T, D>(boxes), scores.data(), scores.size(), iou_threshold);
+    }
+    return to_array(kept);
+}
+
+template <class T>
+Array<Index> batched_nms(const Array<T>& boxes, const Array<double>& scores, const Array<Index>& groups, double iou_threshold) {
+    const int dimensions = dimensions_of(boxes, "boxes");
+    require_one_per_box(scores, "scores", boxes);
+    require_one_per_box(groups, "groups", boxes);
+    require_threshold(iou_threshold);
+    require_no_nan(boxes, "boxes");
+    require_no_nan(scores, "scores");
+    std::vector<Index> kept;
+    {
+        py::gil_scoped_release released;
+        kept = dimensions == 2
+                   ? lnsdk::batched_nms(as_boxes<T, 2>(boxes), scores.data(), groups.data(), scores.size(), iou_threshold)
+                   : lnsdk::batched_nms(as_boxes<T, 3>(boxes), scores.data(), groups.data(), scores.size(), iou_threshold);
+    }
+    return to_array(kept);
+}
+
+// Checks the two sets of boxes of iou and iobb and returns their dimension.
+template <class T>
+int require_pair(const Array<T>& a, const Array<T>& b) {
+    const int dimensions = dimensions_of(a, "a");
+    require_boxes(b, "b", 2 * dimensions);
+    require_valid_boxes(a, "a");
+    require_valid_boxes(b, "b");
+    return dimensions;
+}
+
+// Fills the (len(a), len(b)) matrix with one of the overlap kernels, given for two and for three dimensions.
+template <class T, class Flat, class Solid>
+Array<T> overlap_matrix(const Array<T>& a, const Array<T>& b, Flat flat, Solid solid) {
+    const int dimensions = require_pair(a, b);
+    Array<T> out({a.shape(0), b.shape(0)});
+    T* values = out.mutable_data();
+    const std::size_t rows = a.shape(0), columns = b.shape(0);
+    {
+        py::gil_scoped_release released;
+        if (dimensions == 2)
+            flat(as_boxes<T, 2>(a), rows, as_boxes<T, 2>(b), columns, values);
+        else
+            solid(as_boxes<T, 3>(a), rows, as_boxes<T, 3>(b), columns, values);
+    }
+    return out;
+}
+
+template <class T>
+Array<T> iou(const Array<T>& a, const Array<T>& b) {
+    return overlap_matrix(a, b, lnsdk::iou<T, 2>, lnsdk::iou<T, 3>);
+}
+
+template <class T>
+Array<T> iobb(const Array<T>& a, const Array<T>& b) {
+    return overlap_matrix(a, b, lnsdk::iobb<T, 2>, lnsdk::iobb<T, 3>);
+}
+
+void require_weights(const Array<float>& scores) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(scores.size()); ++i)
+        if (scores.data()[i] < 0)
+            throw py::value_error(at("scores", i) + " is negative; scores weigh the mean box, so they must be 0 or more");
+}
+
+py::tuple stack_boxes(const Array<float>& boxes, const Array<float>& scores, const Array<Index>& slices, double iou_threshold) {
+    require_boxes(boxes, "boxes", 4);
+    require_one_per_box(scores, "scores", boxes);
+    require_one_per_box(slices, "slices", boxes);
+    require_threshold(iou_threshold);
+    require_valid_boxes(boxes, "boxes");
+    require_finite(scores, "scores");
+    require_weights(scores);
+    lnsdk::StackedBoxes stacked;
+    {
+        py::gil_scoped_release released;
+        stacked = lnsdk::stack_boxes(as_boxes<float, 2>(boxes), scores.data(), slices.data(), scores.size(), iou_threshold);
+    }
+    Array<float> rows({static_cast<py::ssize_t>(stacked.boxes.size()), py::ssize_t{6}});
+    if (!stacked.boxes.empty())
+        std::memcpy(rows.mutable_data(), stacked.boxes.data(), stacked.boxes.size() * sizeof(stacked.boxes[0]));
+    return py::make_tuple(rows, to_array(stacked.scores), to_array(stacked.members));
+}
+
+template <class T>
+void bind_for_type(py::module_& module) {
+    const auto boxes = py::arg("boxes").noconvert();
+    const auto scores = py::arg("scores").noconvert();
+    const auto groups = py::arg("groups").noconvert();
+    const auto iou_threshold = py::arg("iou_threshold");
+    module.def("nms", &nms<T, 2>, boxes, scores, iou_threshold);
+    module.def("nms_3d", &nms<T, 3>, boxes, scores, iou_threshold);
+    module.def("batched_nms", &batched_nms<T>, boxes, scores, groups, iou_threshold);
+    module.def("iou", &iou<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
+    module.def("iobb", &iobb<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+    module.doc() = "Compiled kernels of lnsdk; lnsdk.ops is their public face.";
+    module.attr("__version__") = LNSDK_VERSION;
+    bind_for_type<float>(module);
+    bind_for_type<double>(module);
+    module.def("stack_boxes", &stack_boxes, py::arg("boxes").noconvert(), py::arg("scores").noconvert(),
+               py::arg("slices").noconvert(), py::arg("iou_threshold"));
+}

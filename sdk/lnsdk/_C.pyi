@@ -1,0 +1,36 @@
+"""Compiled kernels; lnsdk.ops is their public face. Arrays must have exactly these dtypes and be C-contiguous."""
+
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+@overload
+def nms(boxes: NDArray[np.float32], scores: NDArray[np.float64], iou_threshold: float) -> NDArray[np.int64]: ...
+@overload
+def nms(boxes: NDArray[np.float64], scores: NDArray[np.float64], iou_threshold: float) -> NDArray[np.int64]: ...
+@overload
+def nms_3d(boxes: NDArray[np.float32], scores: NDArray[np.float64], iou_threshold: float) -> NDArray[np.int64]: ...
+@overload
+def nms_3d(boxes: NDArray[np.float64], scores: NDArray[np.float64], iou_threshold: float) -> NDArray[np.int64]: ...
+@overload
+def batched_nms(
+    boxes: NDArray[np.float32], scores: NDArray[np.float64], groups: NDArray[np.int64], iou_threshold: float
+) -> NDArray[np.int64]: ...
+@overload
+def batched_nms(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], groups: NDArray[np.int64], iou_threshold: float
+) -> NDArray[np.int64]: ...
+@overload
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]: ...
+@overload
+def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]: ...
+@overload
+def iobb(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]: ...
+@overload
+def iobb(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]: ...
+def stack_boxes(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], slices: NDArray[np.int64], iou_threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]: ...

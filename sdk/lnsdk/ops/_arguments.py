@@ -1,0 +1,64 @@
+"""Turns what a caller may pass into the arrays that the compiled kernels take; shapes and values are checked there."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def _numbers(values: ArrayLike, name: str) -> NDArray[np.floating | np.integer]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must be real numbers, got dtype {array.dtype}")
+    return array
+
+
+def floats(values: ArrayLike, name: str) -> NDArray[np.float32] | NDArray[np.float64]:
+    """C-contiguous float64 when the values are float64, else float32, the type of lnsdk's boxes."""
+    array = _numbers(values, name)
+    if array.dtype == np.float64:
+        return np.ascontiguousarray(array, np.float64)
+    return np.ascontiguousarray(array, np.float32)
+
+
+def float_pair(
+    a: ArrayLike, b: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both as float64 when one of them is, else both as float32."""
+    first, second = _numbers(a, "a"), _numbers(b, "b")
+    if np.float64 in (first.dtype, second.dtype):
+        return np.ascontiguousarray(first, np.float64), np.ascontiguousarray(second, np.float64)
+    return np.ascontiguousarray(first, np.float32), np.ascontiguousarray(second, np.float32)
+
+
+def float32s(values: ArrayLike, name: str) -> NDArray[np.float32]:
+    """C-contiguous float32."""
+    return np.ascontiguousarray(_numbers(values, name), np.float32)
+
+
+def float64s(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """C-contiguous float64; the order of float32 values is unchanged by it."""
+    return np.ascontiguousarray(_numbers(values, name), np.float64)
+
+
+def int64s(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """C-contiguous int64; an empty list counts as integers."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" and array.size > 0:
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def positive(value: float, name: str) -> float:
+    """The value as a float; ``ValueError`` unless it is finite and above 0."""
+    number = float(value)
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"{name} must be a finite number above 0, got {value}")
+    return number
+
+
+def positive_integer(value: int, name: str) -> int:
+    """The value as an int; ``TypeError`` unless it is an integer, ``ValueError`` unless it is above 0."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value <= 0:
+        raise ValueError(f"{name} must be above 0, got {value}")
+    return int(value)

@@ -1,0 +1,99 @@
+"""Non-maximum suppression of 2D and 3D boxes."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lnsdk import _C
+from lnsdk.ops import _arguments
+
+
+def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: index for index the answer of ``torchvision.ops.nms``.
+
+    From the best score down, a box is kept unless its intersection over union with a kept box is strictly above the
+    threshold. The overlap is computed in the type of the boxes and compared as a double; equal scores keep their order.
+
+    Parameters
+    ----------
+    boxes : array_like, shape (N, 4)
+        x1, y1, x2, y2 in any unit. float64 is computed as float64, everything else as float32. Boxes without area are
+        kept and suppress nothing; infinite corners are allowed.
+    scores : array_like, shape (N,)
+        Higher is better.
+    iou_threshold : float
+        0 to 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+        Indices of the kept boxes by falling score, ties by the lowest index.
+
+    Raises
+    ------
+    TypeError
+        When boxes or scores are not real numbers.
+    ValueError
+        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+    """
+    return _C.nms(_arguments.floats(boxes, "boxes"), _arguments.float64s(scores, "scores"), iou_threshold)
+
+
+def nms_3d(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression of 3D boxes: :func:`nms` with volumes instead of areas.
+
+    Parameters
+    ----------
+    boxes : array_like, shape (N, 6)
+        x1, y1, z1, x2, y2, z2 in any unit. float64 is computed as float64, everything else as float32.
+    scores : array_like, shape (N,)
+        Higher is better.
+    iou_threshold : float
+        0 to 1; a box is suppressed strictly above it.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+        Indices of the kept boxes by falling score, ties by the lowest index.
+
+    Raises
+    ------
+    TypeError
+        When boxes or scores are not real numbers.
+    ValueError
+        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+    """
+    return _C.nms_3d(_arguments.floats(boxes, "boxes"), _arguments.float64s(scores, "scores"), iou_threshold)
+
+
+def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+    """Non-maximum suppression within each group: boxes of different groups never suppress each other.
+
+    Parameters
+    ----------
+    boxes : array_like, shape (N, 4) or (N, 6)
+        x1, y1, (z1), x2, y2, (z2) in any unit. float64 is computed as float64, everything else as float32.
+    scores : array_like, shape (N,)
+        Higher is better.
+    groups : array_like of integers, shape (N,)
+        The group (class, slice, image) of each box; any integers.
+    iou_threshold : float
+        0 to 1; a box is suppressed strictly above it.
+
+    Returns
+    -------
+    ndarray of int64, shape (K,)
+        Indices of the kept boxes of all groups by falling score, ties by the lowest index.
+
+    Raises
+    ------
+    TypeError
+        When boxes or scores are not real numbers or groups are not integers.
+    ValueError
+        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+    """
+    return _C.batched_nms(
+        _arguments.floats(boxes, "boxes"),
+        _arguments.float64s(scores, "scores"),
+        _arguments.int64s(groups, "groups"),
+        iou_threshold,
+    )
