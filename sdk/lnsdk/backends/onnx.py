@@ -1,0 +1,116 @@
+"""ONNX Runtime on the CPU: the default engine."""
+
+import os
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
+from lnsdk.errors import BackendUnavailable, InputError
+
+INSTALL = "pip install onnxruntime"
+
+
+class OnnxBackend:
+    """Runs the ``.onnx`` files of a bundle."""
+
+    name = "onnx"
+
+    def why_unavailable(self) -> str | None:
+        """Return None when ONNX Runtime is installed, else what to install."""
+        if find_spec("onnxruntime") is None:
+            return f"no module named 'onnxruntime'; install it with `{INSTALL}`"
+        return None
+
+    def version(self) -> str:
+        """Return ONNX Runtime's version."""
+        return str(_runtime().__version__)
+
+    def device(self, device: str) -> str:
+        """Return ``"cpu"`` for ``"auto"`` and ``"cpu"``; there is no other device."""
+        if device not in ("auto", "cpu"):
+            raise BackendUnavailable(
+                f"onnx: runs on the CPU only, got device {device!r}; use backend='torchscript' for a GPU"
+            )
+        return "cpu"
+
+    def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
+        """Load a graph; see `lnsdk.backends.base.Backend.open`."""
+        if device != "cpu" or precision != "fp32":
+            raise BackendUnavailable(f"onnx: runs fp32 on the CPU only, got {precision} on {device}")
+        return _OnnxSession(graph, threads)
+
+
+class _OnnxSession(Session):
+    def __init__(self, graph: Graph, threads: int | None) -> None:
+        super().__init__(graph)
+        self._threads = threads
+        self._open()
+        check_signature(graph, _signature(graph, self._engine))
+
+    def _open(self) -> None:
+        runtime = _runtime()
+        content = self.graph.read(".onnx")
+        try:
+            self._engine = runtime.InferenceSession(
+                content, _options(runtime, self._threads), providers=["CPUExecutionProvider"]
+            )
+        except _load_errors(runtime) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError("bundle-graph", f"ONNX Runtime cannot load graph {self.graph.name!r}: {reason}") from error
+        self._process = os.getpid()
+
+    def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        if os.getpid() != self._process:
+            # A fork copies the session but none of its threads, so running it (or deleting it) would wait forever.
+            _LOST_IN_FORK.append(self._engine)
+            self._open()
+        names = list(self.graph.signature.outputs)
+        return dict(zip(names, self._engine.run(names, dict(inputs)), strict=True))
+
+
+_LOST_IN_FORK: list[object] = []
+
+
+def _runtime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendUnavailable(f"onnx: {error}; install it with `{INSTALL}`") from error
+    return onnxruntime
+
+
+def _options(runtime: Any, threads: int | None) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if threads is None else threads
+    options.inter_op_num_threads = 1
+    # The graphs of a pipeline take turns: threads of one that spin while they wait would hold the cores of the next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _load_errors(runtime: Any) -> tuple[type[Exception], ...]:
+    state = runtime.capi.onnxruntime_pybind11_state
+    return (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.InvalidArgument, state.NotImplemented)
+
+
+def _signature(graph: Graph, engine: Any) -> Signature:
+    for tensor in (*engine.get_inputs(), *engine.get_outputs()):
+        if tensor.type != "tensor(float)":
+            raise InputError(
+                "bundle-signature",
+                f"graph {graph.name!r} has {tensor.name!r} of type {tensor.type}; every tensor must be float32",
+            )
+    return Signature(
+        {tensor.name: _shape(tensor.shape) for tensor in engine.get_inputs()},
+        {tensor.name: _shape(tensor.shape) for tensor in engine.get_outputs()},
+    )
+
+
+def _shape(sizes: list[int | str | None]) -> Shape:
+    """ONNX Runtime names a dynamic dimension with a string, or None."""
+    return tuple(size if isinstance(size, int) else None for size in sizes)

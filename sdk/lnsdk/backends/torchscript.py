@@ -1,0 +1,115 @@
+"""TorchScript on the CPU or a CUDA GPU, when torch is installed."""
+
+import io
+import warnings
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
+from lnsdk.errors import BackendUnavailable, InputError
+
+INSTALL = "pip install 'lnsdk[torch]'"
+
+
+class TorchScriptBackend:
+    """Runs the ``.ts`` files of a bundle."""
+
+    name = "torchscript"
+
+    def why_unavailable(self) -> str | None:
+        """Return None when torch is installed, else what to install."""
+        if find_spec("torch") is None:
+            return f"no module named 'torch'; install it with `{INSTALL}`"
+        return None
+
+    def version(self) -> str:
+        """Return torch's version."""
+        return str(_torch().__version__)
+
+    def device(self, device: str) -> str:
+        """Return the device to use; ``"auto"`` is the first CUDA GPU when there is one."""
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+        has_gpu = device != "cpu" and _torch().cuda.is_available()
+        if device == "cuda" and not has_gpu:
+            raise BackendUnavailable("torchscript: torch finds no CUDA GPU; use device='cpu' or install a CUDA build")
+        return "cuda" if has_gpu else "cpu"
+
+    def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
+        """Load a graph; see `lnsdk.backends.base.Backend.open`. `threads` is torch's setting for the whole process."""
+        if precision != "fp32":
+            raise BackendUnavailable(f"torchscript: runs fp32 only, got {precision}")
+        if threads is not None:
+            _torch().set_num_threads(threads)
+        return _TorchScriptSession(graph, device)
+
+
+class _TorchScriptSession(Session):
+    def __init__(self, graph: Graph, device: str) -> None:
+        super().__init__(graph)
+        self._device = device
+        self._module = _load(graph, device)
+        check_signature(graph, _signature(graph, self._module))
+
+    def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        torch = _torch()
+        # Without this the executor compiles anew for every batch size that it meets, inside the call.
+        with torch.inference_mode(), torch.jit.optimized_execution(False):
+            tensors = [_tensor(torch, inputs[name]).to(self._device) for name in self.graph.signature.inputs]
+            outputs = self._module(*tensors)
+            if not isinstance(outputs, tuple):
+                outputs = (outputs,)
+            arrays = [output.cpu().numpy() for output in outputs]
+        return dict(zip(self.graph.signature.outputs, arrays, strict=True))
+
+
+def _torch() -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise BackendUnavailable(f"torchscript: {error}; install it with `{INSTALL}`") from error
+    return torch
+
+
+def _load(graph: Graph, device: str) -> Any:
+    torch = _torch()
+    content = io.BytesIO(graph.read(".ts"))
+    with warnings.catch_warnings():
+        # torch 2.13 and later announce the end of torch.jit; other runtimes read only TorchScript, so it stays.
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is", category=DeprecationWarning)
+        try:
+            module = torch.jit.load(content, map_location=device)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError("bundle-graph", f"torch cannot load graph {graph.name!r}: {reason}") from error
+    return module.eval()
+
+
+def _tensor(torch: Any, array: NDArray[np.float32]) -> Any:
+    """Share the array's memory; torch warns of read-only arrays, so those are copied."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _signature(graph: Graph, module: Any) -> Signature:
+    """TorchScript knows its arguments' names but no shapes, and its results only by their order."""
+    schema = module.forward.schema
+    names = [argument.name for argument in schema.arguments[1:]]
+    result = schema.returns[0].type
+    count = len(result.elements()) if result.kind() == "TupleType" else 1
+    if count != len(graph.signature.outputs):
+        raise InputError(
+            "bundle-signature",
+            f"graph {graph.name!r} gives {count} tensors where its bundle promises "
+            f"{', '.join(graph.signature.outputs)}; export the bundle again",
+        )
+    inputs = {name: _unknown(graph.signature.inputs.get(name, ())) for name in names}
+    return Signature(inputs, {name: _unknown(shape) for name, shape in graph.signature.outputs.items()})
+
+
+def _unknown(shape: Shape) -> Shape:
+    return (None,) * len(shape)

@@ -1,0 +1,45 @@
+"""One module per runtime class, and the table that says which class runs which task."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lnsdk.bundle import read_bundle
+from lnsdk.errors import InputError
+
+if TYPE_CHECKING:
+    from lnsdk.pipelines.detector import Detector
+
+_TASKS = {"detector": ("lnsdk.pipelines.detector", "Detector")}
+
+
+def load(bundle: str | Path, backend: str = "auto", device: str = "auto") -> "Detector":
+    """Load a bundle into the pipeline that its task names.
+
+    Parameters
+    ----------
+    bundle : str or Path
+        A bundle folder, or a zip of one.
+    backend : str
+        ``"auto"``, ``"onnx"`` or ``"torchscript"``.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    Detector
+        For task ``"detector"``, the only one so far.
+
+    Raises
+    ------
+    InputError
+        If the bundle cannot be trusted or its task is unknown.
+    BackendUnavailable
+        If the backend is not installed.
+    """
+    task = read_bundle(bundle).task
+    if task not in _TASKS:
+        raise InputError("bundle-task", f"bundle {bundle} is for task {task!r}; known tasks: {', '.join(_TASKS)}")
+    module, name = _TASKS[task]
+    pipeline: type[Detector] = getattr(import_module(module), name)
+    return pipeline(bundle, backend=backend, device=device)

@@ -1,0 +1,323 @@
+"""Detector: a CT in, lesions out."""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from platform import python_version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk import ops
+from lnsdk._version import __version__
+from lnsdk.backends import choose
+from lnsdk.bundle import Bundle, read_bundle
+from lnsdk.io import read
+from lnsdk.pipelines.features import Centers, centers
+from lnsdk.pipelines.grid import Grid, make_grid
+from lnsdk.pipelines.proposals import SliceBoxes, Stacks, decode_proposals, pad_rois, select_boxes, stack_slices
+from lnsdk.pipelines.settings import GRAPHS, read_settings
+from lnsdk.pipelines.timing import Stopwatch
+from lnsdk.results import Detections, Lesion, Provenance
+from lnsdk.threads import limited_to
+from lnsdk.volume import Volume
+
+Array = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "total")
+"""Stages whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat per batch."""
+
+CROPS = ("body", "none")
+"""What of the volume is looked at."""
+
+NO_BODY = "no body found: the volume holds nothing but air, so nothing was looked at"
+"""Warning of a result without lesions because there was nothing to look at."""
+
+
+class Detector:
+    """Finds lesions in CT volumes (LENS).
+
+    Engines are loaded and kernels compiled here, never in a call. A detector may be called from many threads at once.
+
+    Parameters
+    ----------
+    bundle : str or Path, optional
+        Bundle folder or zip; None is the detector that is part of the package.
+    backend : str
+        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA) or ``"auto"``, which is ``"onnx"``.
+    device : str
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    precision : str
+        ``"auto"`` or ``"fp32"``, which are the same.
+    threads : int, optional
+        CPU threads of the engine and the kernels; None is one per core that this process may use.
+    crop : str
+        ``"body"`` looks at the rows and columns that the body covers, ``"none"`` at all of them.
+    experts : sequence of str, optional
+        Experts whose boxes count; None is all of the bundle's.
+    threshold : float, optional
+        Keep lesions with at least this score; None is the bundle's operating point, 0 keeps everything.
+
+    Raises
+    ------
+    ValueError
+        If an argument is none of these.
+    InputError
+        If the bundle cannot be trusted or used.
+    BackendUnavailable
+        If the engine is not installed; the message says what to install.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        crop: str = "body",
+        experts: Sequence[str] | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        if crop not in CROPS:
+            raise ValueError(f"crop must be {' or '.join(CROPS)}, got {crop!r}")
+        if precision not in ("auto", "fp32"):
+            raise ValueError(f"precision must be auto or fp32, got {precision!r}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
+        loaded = read_bundle(bundle)
+        self._settings = read_settings(loaded)
+        self._crop = crop
+        self._threads = threads
+        self._threshold = self._settings.threshold if threshold is None else threshold
+        self._experts = _expert_indices(self._settings.experts, experts)
+        engine = choose(backend)
+        place = engine.device(device)
+        self._image, self._fuse, self._head = (
+            engine.open(loaded.graph(name), place, "fp32", threads) for name in GRAPHS
+        )
+        self._provenance = _provenance(
+            loaded, engine.name, engine.version(), place, self.experts, self._threshold, crop
+        )
+        self._warm_up()
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Names of the experts whose boxes count."""
+        return tuple(self._settings.experts[index] for index in self._experts)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Model, engine and settings, as every result holds them."""
+        return self._provenance
+
+    def __call__(
+        self,
+        volume: Volume | str | Path | Sequence[str | Path],
+        series: str | None = None,
+        progress: Progress | None = None,
+    ) -> Detections:
+        """Find the lesions of a volume.
+
+        Parameters
+        ----------
+        volume : Volume, path or list of paths
+            A path is read with `lnsdk.read`.
+        series : str, optional
+            Which series to take when the path holds several.
+        progress : callable, optional
+            Called with the number of slices done and of all slices, after each batch.
+
+        Returns
+        -------
+        Detections
+            Lesions with at least the detector's threshold, best first; their boxes are in the voxels of the volume as
+            given and in LPS mm.
+
+        Raises
+        ------
+        InputError
+            If the path holds no volume that can be used.
+        ValueError
+            If `series` is given with a Volume.
+        """
+        watch = Stopwatch(*STAGES)
+        with limited_to(self._threads), watch("total"):
+            source = self._read(volume, series, watch)
+            with watch("resample"):
+                grid = make_grid(source, self._settings, self._crop)
+            if grid is None:
+                lesions: tuple[Lesion, ...] = ()
+                warnings = (*source.warnings, NO_BODY)
+            else:
+                found = self._detect(grid, watch, progress)
+                with watch("stack"):
+                    lesions = self._lesions(grid, stack_slices(found, self._settings.stack_iou))
+                warnings = source.warnings
+        return Detections(lesions, warnings, watch.stages, self._provenance, source)
+
+    def _read(self, volume: Volume | str | Path | Sequence[str | Path], series: str | None, watch: Stopwatch) -> Volume:
+        if isinstance(volume, Volume):
+            if series is not None:
+                raise ValueError("series chooses among the series of a path; got it together with a Volume")
+            return volume
+        with watch("read"):
+            return read(volume, series)
+
+    def _detect(self, grid: Grid, watch: Stopwatch, progress: Progress | None) -> SliceBoxes:
+        """Run all grid slices through the network, batch by batch."""
+
+        def slices(start: int, stop: int) -> Array:
+            with watch("resample"):
+                return grid.slices(start, stop)
+
+        def image(images: Array) -> dict[str, Array]:
+            with watch("image"):
+                return self._image.run({"image": images})
+
+        parts = []
+        for batch in centers(slices, grid.count, image, self._settings.max_batch):
+            parts += self._detect_batch(batch, (grid.height, grid.width), watch)
+            if progress is not None:
+                progress(min(batch.start + self._settings.max_batch, grid.count), grid.count)
+        return _concatenate(parts, len(self._experts))
+
+    def _detect_batch(self, batch: Centers, shape: tuple[int, int], watch: Stopwatch) -> list[SliceBoxes]:
+        with watch("fuse"):
+            fused = self._fuse.run(batch.fuse_inputs())
+        with watch("decode"):
+            proposals = [
+                decode_proposals(centerness, distances, self._settings)
+                for centerness, distances in zip(fused["centerness"], fused["distances"], strict=True)
+            ]
+        if not any(map(len, proposals)):
+            return []
+        with watch("head"):
+            found = self._head.run({"features": fused["features"], "rois": pad_rois(proposals)})
+        with watch("decode"):
+            return [
+                self._slice_boxes(batch.start + index, rois, found["scores"][index], found["offsets"][index], shape)
+                for index, rois in enumerate(proposals)
+            ]
+
+    def _slice_boxes(self, index: int, rois: Array, scores: Array, deltas: Array, shape: tuple[int, int]) -> SliceBoxes:
+        count = len(rois)
+        boxes = select_boxes(rois, scores[:count], deltas[:count], self._experts, shape, self._settings)
+        return SliceBoxes(*boxes, np.full(len(boxes[0]), index, np.int64))
+
+    def _lesions(self, grid: Grid, stacks: Stacks) -> tuple[Lesion, ...]:
+        """Bring 3D boxes from the grid to the source volume, without those below the threshold or in the padding."""
+        count = int(np.count_nonzero(stacks.scores >= np.float32(self._threshold)))
+        if count == 0:
+            return ()
+        boxes = grid.to_voxels(stacks.boxes[:count])
+        high = np.array(grid.volume.shape[::-1]) - 0.5
+        boxes = np.clip(boxes, -0.5, np.tile(high, 2))
+        inside = (boxes[:, 3:] > boxes[:, :3]).all(axis=1)
+        chosen = stacks.rows(np.flatnonzero(inside))
+        return _in_patient(grid, boxes[inside], chosen, self.experts)
+
+    def _warm_up(self) -> None:
+        """Compile every kernel and let the engines allocate, so that the first call is as fast as the others."""
+        ops.warm_up()
+        size = self._settings.multiple
+        images = np.zeros((1, 3, size, size), np.float32)
+        features = self._image.run({"image": images})
+        fused = self._fuse.run(Centers(0, features, features, features).fuse_inputs())
+        self._head.run({"features": fused["features"], "rois": np.zeros((1, 1, 4), np.float32)})
+
+
+def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDArray[np.int64]:
+    if names is None:
+        return np.arange(len(known))
+    if isinstance(names, str):
+        raise TypeError(f"experts must be a list of names, got the string {names!r}")
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        given = ", ".join(map(repr, unknown)) if unknown else "none"
+        raise ValueError(f"experts must be among {', '.join(known)}; got {given}")
+    return np.array(sorted({known.index(name) for name in names}), np.int64)
+
+
+def _concatenate(parts: list[SliceBoxes], experts: int) -> SliceBoxes:
+    none = SliceBoxes(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros((0, experts), np.float32),
+        np.zeros(0, np.int64),
+    )
+    parts = [none, *parts]
+    return SliceBoxes(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.expert_scores for part in parts]),
+        np.concatenate([part.slices for part in parts]),
+    )
+
+
+def _in_patient(grid: Grid, boxes: NDArray[np.float64], stacks: Stacks, experts: tuple[str, ...]) -> tuple[Lesion, ...]:
+    source = grid.source
+    in_source = grid.axis_map.boxes_to_source(boxes)
+    corners = _corners(boxes)
+    world = grid.volume.voxels_to_lps(corners.reshape(-1, 3)).reshape(-1, 8, 3)
+    diameters = ((boxes[:, 3:5] - boxes[:, :2]) * grid.volume.spacing[:2]).max(axis=1)
+    keys = grid.axis_map.boxes_to_source(grid.to_voxels(stacks.key_boxes))
+    key_slices = np.clip(np.rint((keys[:, 2] + keys[:, 5]) / 2).astype(np.int64), 0, source.shape[0] - 1)
+    columns = (
+        in_source,
+        np.concatenate([world.min(axis=1), world.max(axis=1)], axis=1),
+        world.mean(axis=1),
+        diameters,
+        stacks.scores,
+        stacks.expert_scores,
+        key_slices,
+    )
+    return tuple(
+        Lesion(
+            box=tuple(box),
+            box_mm=tuple(box_mm),
+            center_mm=tuple(center),
+            diameter_mm=diameter,
+            score=score,
+            expert_scores=dict(zip(experts, expert_scores, strict=True)),
+            key_slice=key_slice,
+            key_slice_uid=source.sop_instance_uids[key_slice] if source.sop_instance_uids else "",
+        )
+        for box, box_mm, center, diameter, score, expert_scores, key_slice in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    )
+
+
+def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the eight corners (N, 8, 3) of boxes (N, 6)."""
+    choice = np.stack(np.meshgrid([0, 3], [1, 4], [2, 5], indexing="ij"), axis=-1).reshape(8, 3)
+    return boxes[:, choice]
+
+
+def _provenance(
+    bundle: Bundle, backend: str, engine: str, device: str, experts: tuple[str, ...], threshold: float, crop: str
+) -> Provenance:
+    package = {"onnx": "onnxruntime", "torchscript": "torch"}[backend]
+    versions = {
+        "lnsdk": __version__,
+        "python": python_version(),
+        "numpy": installed_version("numpy"),
+        "numba": installed_version("numba"),
+        package: engine,
+    }
+    return Provenance(
+        model=bundle.name,
+        model_version=bundle.version,
+        model_sha256=bundle.sha256,
+        backend=backend,
+        device=device,
+        precision="fp32",
+        experts=experts,
+        threshold=threshold,
+        crop=crop,
+        versions=versions,
+    )

@@ -1,0 +1,133 @@
+"""The network's grid: a volume reoriented, cropped to the body, resampled slice by slice, and the way back.
+
+Grid boxes are x1, y1, z1, x2, y2, z2 in continuous grid indices, the centre of the crop's first sample at 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk import ops
+from lnsdk.ops.slices import grid_shape
+from lnsdk.pipelines.settings import Settings
+from lnsdk.volume import AxisMap, Volume, to_lps_axes
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A volume as the network sees it, resampled when its slices are asked for.
+
+    Attributes
+    ----------
+    source : Volume
+        The volume as given.
+    volume : Volume
+        The same with axes along the patient's left, back and head.
+    axis_map : AxisMap
+        The way back from `volume` to `source`.
+    spacing : tuple of float
+        Grid spacing (x, y, z) in mm.
+    window : tuple of float
+        HU that become 0 and 255.
+    rows, columns : tuple of int
+        Half-open ranges of the whole grid's y and x that are used: the body.
+    height, width : int
+        Size of the network's input: that of the crop, padded.
+    count : int
+        Number of grid slices.
+    """
+
+    source: Volume
+    volume: Volume
+    axis_map: AxisMap
+    spacing: tuple[float, float, float]
+    window: tuple[float, float]
+    rows: Range
+    columns: Range
+    height: int
+    width: int
+    count: int
+
+    def slices(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Resample grid slices.
+
+        Parameters
+        ----------
+        start, stop : int
+            Half-open range of slices, within the grid.
+
+        Returns
+        -------
+        ndarray of float32, shape (stop - start, height, width)
+            Values 0..255; the padding below and right of the crop is 0, that is air.
+        """
+        grid = np.zeros((stop - start, self.height, self.width), np.float32)
+        grid[:, : self.rows[1] - self.rows[0], : self.columns[1] - self.columns[0]] = ops.resample_window(
+            self.volume.voxels,
+            self.volume.spacing,
+            self.spacing,
+            window=self.window,
+            crop=((start, stop), self.rows, self.columns),
+        )
+        return grid
+
+    def to_voxels(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Convert grid boxes (N, 6) to continuous voxel indices of `volume`; nothing is clipped."""
+        origin = np.array([self.columns[0], self.rows[0], 0.0])
+        scale = np.array(self.spacing) / np.array(self.volume.spacing)
+        corners = boxes.astype(np.float64).reshape(-1, 2, 3)
+        return np.asarray((corners + origin) * scale).reshape(-1, 6)
+
+
+def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
+    """Lay the network's grid over a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        In any orientation.
+    settings : Settings
+        Grid spacing, window and padding.
+    crop : str
+        ``"body"`` uses the rows and columns that the body covers, ``"none"`` all of them.
+
+    Returns
+    -------
+    Grid or None
+        None when the volume holds nothing but air.
+    """
+    reoriented, axis_map = to_lps_axes(volume)
+    body = ops.body_box(reoriented.voxels, reoriented.spacing)
+    if body is None:
+        return None
+    count, height, width = grid_shape(reoriented.shape, reoriented.spacing, settings.spacing)
+    rows, columns = (0, height), (0, width)
+    if crop == "body":
+        rows = _cover(body[1], reoriented.spacing[1] / settings.spacing[1], height)
+        columns = _cover(body[2], reoriented.spacing[0] / settings.spacing[0], width)
+    return Grid(
+        source=volume,
+        volume=reoriented,
+        axis_map=axis_map,
+        spacing=settings.spacing,
+        window=settings.window,
+        rows=rows,
+        columns=columns,
+        height=_padded(rows, settings.multiple),
+        width=_padded(columns, settings.multiple),
+        count=count,
+    )
+
+
+def _cover(voxels: Range, scale: float, count: int) -> Range:
+    """Return the grid samples that cover a half-open range of voxels; `scale` is grid samples per voxel."""
+    start = min(int(np.floor(voxels[0] * scale)), count - 1)
+    stop = min(int(np.ceil((voxels[1] - 1) * scale)) + 1, count)
+    return start, max(stop, start + 1)
+
+
+def _padded(span: Range, multiple: int) -> int:
+    return -(-(span[1] - span[0]) // multiple) * multiple

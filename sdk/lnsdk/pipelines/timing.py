@@ -1,0 +1,21 @@
+"""Time by stage."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+
+class Stopwatch:
+    """Adds up the wall time of named stages, in milliseconds; `stages` keeps the order in which they were named."""
+
+    def __init__(self, *stages: str) -> None:
+        self.stages = dict.fromkeys(stages, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of a ``with`` block to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.stages[stage] += (perf_counter() - start) * 1000
