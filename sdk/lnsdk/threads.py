@@ -5,6 +5,7 @@ from many threads and is started afresh in a forked child.
 """
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,7 @@ def over_range(task: Callable[[int, int], None], count: int, smallest_part: int 
         task(0, count)
         return
     pool = _shared_pool()
-    pending = [(pool.submit(task, *part), part) for part in zip(bounds[1:-1], bounds[2:], strict=True)]
+    pending = [(pool.submit(task, *part), part) for part in itertools.pairwise(bounds[1:])]
     try:
         task(bounds[0], bounds[1])
     finally:

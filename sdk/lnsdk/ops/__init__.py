@@ -1,10 +1,11 @@
 """The hot kernels as typed functions over NumPy arrays."""
 
 from lnsdk.ops import heatmap, slices
+from lnsdk.ops.body import body_box
 from lnsdk.ops.boxes import batched_nms, nms, nms_3d
 from lnsdk.ops.heatmap import vote_heatmap
 from lnsdk.ops.overlap import iobb, iou
-from lnsdk.ops.slices import body_box, group_slices, resample_window
+from lnsdk.ops.slices import group_slices, resample_window
 from lnsdk.ops.stacking import StackedBoxes, stack_boxes
 
 __all__ = [

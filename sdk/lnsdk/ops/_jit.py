@@ -1,7 +1,7 @@
 """Compiles loop kernels with numba: on request, once, from a cache folder that only this user can write.
 
-A kernel is an ordinary Python function over NumPy arrays with one explicit signature. numba is imported when the first of
-them is compiled, so importing lnsdk.ops stays fast.
+A kernel is an ordinary Python function over NumPy arrays with one explicit signature. numba is imported when the first
+of them is compiled, so importing lnsdk.ops stays fast.
 """
 
 import hashlib
@@ -52,15 +52,16 @@ class Kernel(Generic[P]):
 
 def _compile(function: Callable[P, None], signature: str) -> Callable[P, None]:
     import numba
+    from numba.core import config
 
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:
         return function
-    previous = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = previous or str(cache_folder())  # numba chooses a kernel's folder while it decorates
+    previous = config.CACHE_DIR
+    config.CACHE_DIR = previous or str(cache_folder())  # numba chooses a kernel's folder while it decorates
     try:
         compiled: Callable[P, None] = numba.njit(nogil=True, cache=True)(function)
     finally:
-        numba.config.CACHE_DIR = previous
+        config.CACHE_DIR = previous
     compiled.compile(signature)  # type: ignore[attr-defined]
     compiled.disable_compile()  # type: ignore[attr-defined]  # other argument types are an error, not a compilation
     return compiled

@@ -24,8 +24,8 @@ def vote_heatmap(
     """Sum for each pixel the votes of the windows that cover it.
 
     The window of ``votes[i, j]`` covers the ``patch`` x ``patch`` pixels from (i x stride, j x stride) on; parts beyond
-    the map are left out. The sum is scaled by (stride / patch)^2, one over the number of windows that cover a pixel away
-    from the edges (two-step screening, heat map of votes).
+    the map are left out. The sum is scaled by (stride / patch)^2, one over the number of windows that cover a pixel
+    away from the edges.
 
     Parameters
     ----------

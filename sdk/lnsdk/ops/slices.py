@@ -1,7 +1,7 @@
-"""From HU voxels to the network's images: resampling with the window, grouping of slices, and the box of the body."""
+"""From HU voxels to the network's images: resampling with the window, and grouping of slices."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -20,6 +20,8 @@ SAMPLE_TOLERANCE = 1e-6
 SMALLEST_PART = 1 << 16
 """Voxels of the output below which a second thread is not worth starting."""
 
+Scalar = TypeVar("Scalar", bound=np.generic)
+
 Ranges: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Half-open index ranges along z, y, x."""
 
@@ -27,6 +29,27 @@ Axis: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32
 """For each output sample of an axis: the voxel before it, the voxel after it, and the weight of the latter."""
 
 
+@overload
+def resample_window(
+    voxels: NDArray[np.int16],
+    spacing: Sequence[float],
+    out_spacing: Sequence[float],
+    window: tuple[float, float] = ...,
+    *,
+    dtype: type[np.float16],
+    crop: Ranges | None = ...,
+    out: NDArray[np.float16] | None = ...,
+) -> NDArray[np.float16]: ...
+@overload
+def resample_window(
+    voxels: NDArray[np.int16],
+    spacing: Sequence[float],
+    out_spacing: Sequence[float],
+    window: tuple[float, float] = ...,
+    dtype: type[np.float32] = ...,
+    crop: Ranges | None = ...,
+    out: NDArray[np.float32] | None = ...,
+) -> NDArray[np.float32]: ...
 def resample_window(
     voxels: NDArray[np.int16],
     spacing: Sequence[float],
@@ -34,8 +57,8 @@ def resample_window(
     window: tuple[float, float] = WINDOW,
     dtype: DTypeLike = np.float32,
     crop: Ranges | None = None,
-    out: NDArray[np.float32] | NDArray[np.float16] | None = None,
-) -> NDArray[np.float32] | NDArray[np.float16]:
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
     """Resample a volume linearly to another spacing and map a window of HU to 0..255, in one pass.
 
     Output sample i along an axis lies at the volume's first sample + i x out_spacing; there are
@@ -51,53 +74,55 @@ def resample_window(
     window : (float, float)
         HU that become 0 and 255; values outside are clipped.
     dtype : float32 or float16
-        Type of the output; ignored when ``out`` is given.
+        Type of the output.
     crop : ((z0, z1), (y0, y1), (x0, x1)), optional
         Half-open ranges of output indices to compute, inside the output. A part asked for alone has bitwise the values
         that it has in the whole.
-    out : ndarray, C-contiguous float32 or float16, optional
-        Where to write the output; must have its shape.
+    out : ndarray of dtype, C-contiguous, optional
+        Where to write the output; must have its shape and type.
 
     Returns
     -------
-    ndarray, shape (z, y, x)
+    ndarray of dtype, shape (z, y, x)
         0 to 255; ``out`` itself when it was given.
 
     Raises
     ------
     TypeError
-        When voxels are not int16, or dtype or out's type is neither float32 nor float16.
+        When voxels are not int16, dtype is neither float32 nor float16, or out is not of that type.
     ValueError
         When a shape, spacing, window or crop is wrong.
     """
-    _require_voxels(voxels)
+    require_voxels(voxels)
     shape = grid_shape(voxels.shape, spacing, out_spacing)
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
-    target = _output(out, tuple(stop - start for start, stop in ranges), dtype)
-    low, high = _require_window(window)
+    levels = _levels(window)
+    grid = _output(out, tuple(stop - start for start, stop in ranges), np.dtype(dtype))
 
-    ratios = [float(new) / float(old) for new, old in zip(out_spacing, spacing, strict=True)][::-1]
-    axes = [_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True)]
-    levels = (np.float32(low), np.float32(high), np.float32(255 / (high - low)))
     source = np.ascontiguousarray(voxels)
+    ratios = [new / old for new, old in zip(out_spacing, spacing, strict=True)][::-1]
+    z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
+    rows = grid.reshape(len(grid) * grid.shape[1], grid.shape[2])
+    step = max(1, SMALLEST_PART // max(1, rows.shape[1]))
     RESAMPLE.compile()
-    columns = target.shape[2]
 
-    def resample_rows(start: int, stop: int) -> None:
-        if target.dtype == np.float32:
-            RESAMPLE(source, axes[0], axes[1], axes[2], levels, target.reshape(-1, columns)[start:stop], start)
-        else:
-            _resample_rows_as_half(source, axes, levels, target.reshape(-1, columns), start, stop)
+    def fill(start: int, stop: int) -> None:
+        if rows.dtype == np.float32:
+            RESAMPLE(source, z_axis, y_axis, x_axis, levels, rows[start:stop], start)
+            return
+        buffer = np.empty((min(step, stop - start), rows.shape[1]), np.float32)  # numba has no float16, NumPy converts
+        for row in range(start, stop, step):
+            part = buffer[: stop - row]
+            RESAMPLE(source, z_axis, y_axis, x_axis, levels, part, row)
+            rows[row : row + len(part)] = part
 
-    if target.size:
-        threads.over_range(resample_rows, target.shape[0] * target.shape[1], max(1, SMALLEST_PART // columns))
-    return target
+    if rows.size:
+        threads.over_range(fill, len(rows), step)
+    return grid
 
 
-def grid_shape(
-    shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float]
-) -> tuple[int, int, int]:
+def grid_shape(shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float]) -> tuple[int, int, int]:
     """Shape (z, y, x) of the whole output of :func:`resample_window` for a volume of this shape (z, y, x)."""
     if len(spacing) != 3 or len(out_spacing) != 3:
         raise ValueError(f"spacing and out_spacing must be x, y, z in mm, got {spacing} and {out_spacing}")
@@ -112,36 +137,35 @@ def grid_shape(
     return counts[2], counts[1], counts[0]
 
 
-def _require_voxels(voxels: NDArray[np.int16]) -> None:
-    if not isinstance(voxels, np.ndarray) or voxels.dtype != np.int16:
-        raise TypeError(f"voxels must be an int16 array of HU, got {getattr(voxels, 'dtype', type(voxels).__name__)}")
+def require_voxels(voxels: NDArray[np.int16]) -> None:
+    """Refuse what is not an int16 volume with at least one voxel."""
+    if voxels.dtype != np.int16:
+        raise TypeError(f"voxels must be int16 HU, got {voxels.dtype}")
     if voxels.ndim != 3 or 0 in voxels.shape:
         raise ValueError(f"voxels must have shape (z, y, x) with at least one voxel, got {voxels.shape}")
 
 
 def _require_ranges(ranges: Ranges, shape: tuple[int, int, int]) -> None:
-    if len(ranges) != 3 or any(len(each) != 2 for each in ranges):
-        raise ValueError(f"crop must be ((z0, z1), (y0, y1), (x0, x1)), got {ranges}")
     for name, (start, stop), count in zip("zyx", ranges, shape, strict=True):
         if not 0 <= start <= stop <= count:
             raise ValueError(f"crop along {name} must lie inside 0..{count}, got {start}..{stop}")
 
 
-def _require_window(window: tuple[float, float]) -> tuple[float, float]:
+def _levels(window: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
+    """Lower and upper HU of the window, and the grey levels per HU."""
     low, high = window
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"window must be two finite HU, the lower first, got {window}")
-    return float(low), float(high)
+    return np.float32(low), np.float32(high), np.float32(255 / (high - low))
 
 
-def _output(
-    out: NDArray[np.float32] | NDArray[np.float16] | None, shape: tuple[int, ...], dtype: DTypeLike
-) -> NDArray[np.float32] | NDArray[np.float16]:
-    kind = np.dtype(dtype) if out is None else out.dtype
-    if kind not in (np.float32, np.float16):
-        raise TypeError(f"the output must be float32 or float16, got {kind}")
+def _output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype not in (np.float32, np.float16):
+        raise TypeError(f"dtype must be float32 or float16, got {dtype}")
     if out is None:
-        return np.empty(shape, kind)
+        return np.empty(shape, dtype)
+    if out.dtype != dtype:
+        raise TypeError(f"out must be {dtype} like the output, got {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have the shape of the output, {shape}, got {out.shape}")
     if not out.flags.c_contiguous or not out.flags.writeable:
@@ -196,26 +220,7 @@ RESAMPLE = Kernel(
 )
 
 
-def _resample_rows_as_half(
-    source: NDArray[np.int16],
-    axes: list[Axis],
-    levels: tuple[np.float32, np.float32, np.float32],
-    out: NDArray[np.float16] | NDArray[np.float32],
-    start: int,
-    stop: int,
-) -> None:
-    """Rows of the output through a small float32 buffer: numba has no float16 on CPUs, NumPy converts it."""
-    step = max(1, SMALLEST_PART // out.shape[1])
-    buffer = np.empty((min(step, stop - start), out.shape[1]), np.float32)
-    for row in range(start, stop, step):
-        part = buffer[: min(step, stop - row)]
-        RESAMPLE(source, axes[0], axes[1], axes[2], levels, part, row)
-        out[row : row + len(part)] = part
-
-
-def group_slices(
-    grid: NDArray[np.floating], centers: ArrayLike, images: int = 3, channels: int = 3
-) -> NDArray[np.floating]:
+def group_slices(grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, channels: int = 3) -> NDArray[Scalar]:
     """Collect the 2.5D input of each centre slice: images of neighbouring slices as channels (LENS, section IV-A).
 
     Image m of centre c holds the slices ``c + (m - images // 2) * channels + (k - channels // 2)`` for the channels k;
@@ -233,7 +238,7 @@ def group_slices(
     Returns
     -------
     ndarray, shape (N, images, channels, y, x), type of the grid
-        A read-only view of the grid where the centres are evenly spaced and no slice is repeated at an end, else a copy.
+        A read-only view of the grid when the centres are evenly spaced and no end is repeated, else a copy.
 
     Raises
     ------
@@ -245,8 +250,8 @@ def group_slices(
     if grid.ndim != 3 or len(grid) == 0:
         raise ValueError(f"grid must have shape (z, y, x) with at least one slice, got {grid.shape}")
     chosen = _arguments.int64s(centers, "centers")
-    if chosen.ndim != 1 or (len(chosen) and not (0 <= chosen.min() and chosen.max() < len(grid))):
-        raise ValueError(f"centers must be a list of slices in 0..{len(grid) - 1}, got {centers}")
+    if chosen.ndim != 1 or (len(chosen) and (chosen.min() < 0 or chosen.max() >= len(grid))):
+        raise ValueError(f"centers must be a list of slices in 0..{len(grid) - 1}, got {chosen.tolist()}")
     for name, value in (("images", images), ("channels", channels)):
         if _arguments.positive_integer(value, name) % 2 == 0:
             raise ValueError(f"{name} must be odd, so that the centre slice lies in the middle, got {value}")
@@ -254,91 +259,14 @@ def group_slices(
     first = -(images // 2) * channels - channels // 2
     slices = chosen[:, None] + np.arange(first, first + images * channels)
     step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
-    if len(chosen) and 0 <= slices.min() and slices.max() < len(grid) and bool((np.diff(chosen) == step).all()):
+    clamped = slices.clip(0, len(grid) - 1)
+    if len(chosen) and np.array_equal(slices, clamped) and (np.diff(chosen) == step).all():
         along_z, along_y, along_x = grid.strides
-        return as_strided(
+        views: NDArray[Scalar] = as_strided(
             grid[slices[0, 0] :],
             (len(chosen), images, channels, *grid.shape[1:]),
             (step * along_z, channels * along_z, along_z, along_y, along_x),
             writeable=False,
         )
-    return grid[slices.clip(0, len(grid) - 1).reshape(-1, images, channels)]
-
-
-BODY_HU = -400
-"""Between lung or fat and air: above it lie soft tissue, fat and bone."""
-
-BODY_SAMPLE_MM = 4.0
-"""Distance of the samples, along each axis, that the body is searched in."""
-
-BODY_THICKNESS = 3
-"""In samples: what is thinner in the axial plane (table, tubes, streaks) is no body."""
-
-BODY_MARGIN_MM = 8.0
-"""Added around the body: the skin lies between samples."""
-
-
-def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | None:
-    """Find the part of each slice that the body occupies, the same for all slices.
-
-    The volume is sampled every 4 mm; in each axial slice, what is above -400 HU and at least 3 samples thick both ways is
-    body. Where nothing is that thick, whatever is above -400 HU is.
-
-    Parameters
-    ----------
-    voxels : ndarray of int16, shape (z, y, x)
-        HU.
-    spacing : sequence of three floats
-        Distance between voxels along x, y, z in mm.
-
-    Returns
-    -------
-    ((z0, z1), (y0, y1), (x0, x1)) or None
-        Half-open voxel ranges: all of z, and of y and x the body with a margin of 8 mm. None when every voxel is air.
-
-    Raises
-    ------
-    TypeError
-        When voxels are not int16.
-    ValueError
-        When a shape or spacing is wrong.
-    """
-    _require_voxels(voxels)
-    if len(spacing) != 3:
-        raise ValueError(f"spacing must be x, y, z in mm, got {spacing}")
-    steps = [max(1, int(BODY_SAMPLE_MM / _arguments.positive(each, "spacing"))) for each in spacing][::-1]
-    tissue = voxels[:: steps[0], :: steps[1], :: steps[2]] > BODY_HU
-    body = _opened(tissue, BODY_THICKNESS).any(axis=0)
-    if not body.any():
-        steps = [1, 1, 1]
-        body = (voxels > BODY_HU).any(axis=0)
-        if not body.any():
-            return None
-    y_range = _range_of(body.any(axis=1), steps[1], float(spacing[1]), voxels.shape[1])
-    x_range = _range_of(body.any(axis=0), steps[2], float(spacing[0]), voxels.shape[2])
-    return (0, len(voxels)), y_range, x_range
-
-
-def _opened(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """The mask less everything in its last two axes that a square of this size does not fit into; edges extend it."""
-    half = size // 2
-    padded = np.pad(mask, ((0, 0), (2 * half, 2 * half), (2 * half, 2 * half)), mode="edge")
-    for axis in (1, 2):
-        padded = _combined(padded, size, axis, np.logical_and)
-    for axis in (1, 2):
-        padded = _combined(padded, size, axis, np.logical_or)
-    return padded
-
-
-def _combined(mask: NDArray[np.bool_], size: int, axis: int, operator: np.ufunc) -> NDArray[np.bool_]:
-    """Each run of ``size`` neighbours along the axis reduced to one value; the axis gets ``size - 1`` shorter."""
-    runs = np.lib.stride_tricks.sliding_window_view(mask, size, axis)
-    reduced: NDArray[np.bool_] = operator.reduce(runs, axis=-1)
-    return reduced
-
-
-def _range_of(occupied: NDArray[np.bool_], step: int, spacing: float, count: int) -> tuple[int, int]:
-    """Voxels from the first to the last occupied sample, with the margin, inside 0..count."""
-    samples = np.flatnonzero(occupied)
-    margin = int(np.ceil(BODY_MARGIN_MM / spacing))
-    return max(0, int(samples[0]) * step - margin), min(count, int(samples[-1]) * step + 1 + margin)
+        return views
+    return grid[clamped.reshape(-1, images, channels)]

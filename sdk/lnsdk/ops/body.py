@@ -1,0 +1,87 @@
+"""Where the body is: the part of each slice worth looking at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk.ops import _arguments
+from lnsdk.ops.slices import Ranges, require_voxels
+
+BODY_HU = -400
+"""Between lung or fat and air: above it lie soft tissue, fat and bone."""
+
+BODY_SAMPLE_MM = 4.0
+"""Distance of the samples, along each axis, that the body is searched in."""
+
+BODY_THICKNESS = 3
+"""In samples: what is thinner in the axial plane (table, tubes, streaks) is no body."""
+
+BODY_MARGIN_MM = 8.0
+"""Added around the body: the skin lies between samples."""
+
+
+def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | None:
+    """Find the part of each slice that the body occupies, the same for all slices.
+
+    The volume is sampled every 4 mm; in each axial slice, what is above -400 HU and at least 3 samples thick both ways
+    is body. Where nothing is that thick, whatever is above -400 HU is.
+
+    Parameters
+    ----------
+    voxels : ndarray of int16, shape (z, y, x)
+        HU.
+    spacing : sequence of three floats
+        Distance between voxels along x, y, z in mm.
+
+    Returns
+    -------
+    ((z0, z1), (y0, y1), (x0, x1)) or None
+        Half-open voxel ranges: all of z, and of y and x the body with a margin of 8 mm. None when every voxel is air.
+
+    Raises
+    ------
+    TypeError
+        When voxels are not int16.
+    ValueError
+        When a shape or spacing is wrong.
+    """
+    require_voxels(voxels)
+    if len(spacing) != 3:
+        raise ValueError(f"spacing must be x, y, z in mm, got {spacing}")
+    spacings = [_arguments.positive(each, "spacing") for each in spacing][::-1]
+    steps = [max(1, int(BODY_SAMPLE_MM / each)) for each in spacings]
+    body = _opened(voxels[:: steps[0], :: steps[1], :: steps[2]] > BODY_HU, BODY_THICKNESS)
+    if not body.any():
+        steps, body = [1, 1, 1], voxels > BODY_HU
+    if not body.any():
+        return None
+    y_range, x_range = (
+        _range_of(np.flatnonzero(body.any(axis=others)) * steps[axis], spacings[axis], voxels.shape[axis])
+        for axis, others in ((1, (0, 2)), (2, (0, 1)))
+    )
+    return (0, len(voxels)), y_range, x_range
+
+
+def _opened(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """The mask less everything in its last two axes that a square of this size does not fit into; edges extend it."""
+    half = size // 2
+    padded = np.pad(mask, ((0, 0), (2 * half, 2 * half), (2 * half, 2 * half)), mode="edge")
+    for axis in (1, 2):
+        padded = _combined(padded, size, axis, np.logical_and)
+    for axis in (1, 2):
+        padded = _combined(padded, size, axis, np.logical_or)
+    return padded
+
+
+def _combined(mask: NDArray[np.bool_], size: int, axis: int, operator: np.ufunc) -> NDArray[np.bool_]:
+    """Each run of ``size`` neighbours along the axis reduced to one value; the axis gets ``size - 1`` shorter."""
+    runs = np.lib.stride_tricks.sliding_window_view(mask, size, axis)
+    reduced: NDArray[np.bool_] = operator.reduce(runs, axis=-1)
+    return reduced
+
+
+def _range_of(occupied: NDArray[np.int64], spacing: float, count: int) -> tuple[int, int]:
+    """From the first to the last of the occupied voxels, with the margin, inside 0..count."""
+    margin = int(np.ceil(BODY_MARGIN_MM / spacing))
+    return max(0, int(occupied[0]) - margin), min(count, int(occupied[-1]) + 1 + margin)
