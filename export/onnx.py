@@ -1,0 +1,48 @@
+"""A graph to ONNX, the source of truth of every bundle."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from lnsdk.export.graph import ExportGraph
+
+OPSET = 18
+"""Operator set: within what TensorRT's parser takes (9 to 20), with the GridSample of opset 16."""
+
+
+def export_onnx(graph: ExportGraph, folder: Path) -> Path:
+    """Write `folder`/NAME.onnx with dynamic batch and image size, weights inside.
+
+    Parameters
+    ----------
+    graph : ExportGraph
+        What to export.
+    folder : Path
+        Exists.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    path = folder / f"{graph.name}.onnx"
+    with warnings.catch_warnings():
+        # the exporter's own calls use names that torch and Python have deprecated; nothing of ours is concerned
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.onnx.export(
+            graph.module,
+            graph.make_inputs(2, 64, 96),
+            path,
+            input_names=list(graph.signature.inputs),
+            output_names=list(graph.signature.outputs),
+            dynamic_shapes={name: dict(axes) for name, axes in graph.dynamic.items()},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    return path

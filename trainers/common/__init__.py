@@ -1,0 +1,1 @@
+"""What the methods share: data, simulation, schedules, evaluation, as plain functions."""

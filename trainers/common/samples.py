@@ -1,0 +1,239 @@
+"""Training samples from simulated cases: cases on the network's grid, and augmented nine-slice crops of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lnsdk import ops
+from lnsdk.phantom import LesionTruth
+from lnsdk.trainers.common.simulation import Case
+
+GRID_SPACING = (0.8, 0.8, 2.0)
+"""mm along x, y, z (LENS VI-A)."""
+
+GROUP = 9
+"""Slices of a 2.5D sample: three images of three slices (LENS VI-B)."""
+
+SCALES = (0.8, 1.2)
+"""Range of random resizing (LENS VI-A)."""
+
+SHIFT = 8
+"""Largest random shift in pixels (LENS VI-A)."""
+
+NOISE_HU = 12.0
+"""Largest sigma of the noise that is added to half of the samples."""
+
+VISIBLE_SHARE = 0.5
+"""A lesion cut by the crop's border counts as a lesion when at least this share of its box is left, else it is ignored."""
+
+
+@dataclass(frozen=True)
+class GridCase:
+    """A case on the network's grid, ready to be sampled.
+
+    Attributes
+    ----------
+    name : str
+        Of the case.
+    expert : str
+        Name of the scope that labelled it.
+    grid : ndarray of float16, (z, y, x)
+        Values 0..255, mapped from the file.
+    boxes : ndarray of float32, (K, 5)
+        Labelled lesions slice by slice: z, x1, y1, x2, y2 in grid pixels.
+    lesion : ndarray of int64, (K,)
+        Which lesion a row of `boxes` belongs to.
+    ignored : ndarray of float32, (J, 6)
+        x1, y1, z1, x2, y2, z2 in grid pixels: neither lesion nor background.
+    """
+
+    name: str
+    expert: str
+    grid: np.ndarray
+    boxes: np.ndarray
+    lesion: np.ndarray
+    ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop: slices (9, size, size) in 0..255, labelled boxes (K, 4) and ignored boxes (J, 4) on its centre slice."""
+
+    slices: Tensor
+    boxes: Tensor
+    ignored: Tensor
+
+
+def write_grid_case(case: Case, folder: Path) -> None:
+    """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
+    volume = case.volume
+    body = ops.body_box(volume.voxels, volume.spacing) or tuple((0, n) for n in volume.shape)
+    scale = np.asarray(volume.spacing) / GRID_SPACING
+    crop = _grid_crop(body, volume.shape, scale)
+    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, crop=crop)
+    origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
+    rows, owners = _slice_boxes(case, scale, origin, len(grid))
+    ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "expert": case.plan.scope.name,
+        "boxes": rows,
+        "lesion": owners,
+        "ignored": ignored.tolist(),
+    }
+    np.save(folder / f"{case.plan.id}.npy", grid.astype(np.float16))
+    (folder / f"{case.plan.id}.json").write_text(json.dumps(record))
+
+
+def read_grid_cases(folder: Path) -> list[GridCase]:
+    """Every case under `folder`, in the order of their names."""
+    cases = []
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        cases.append(
+            GridCase(
+                path.stem,
+                record["expert"],
+                np.load(path.with_suffix(".npy"), mmap_mode="r"),
+                np.asarray(record["boxes"], np.float32).reshape(-1, 5),
+                np.asarray(record["lesion"], np.int64),
+                np.asarray(record["ignored"], np.float32).reshape(-1, 6),
+            )
+        )
+    return cases
+
+
+def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, positive: bool) -> Sample:
+    """Draw a random augmented crop.
+
+    Parameters
+    ----------
+    cases : sequence of GridCase
+        Cases of one dataset.
+    rng : Generator
+        Decides everything.
+    size : int
+        Side of the crop in pixels, a multiple of 16.
+    positive : bool
+        Around a labelled lesion (each lesion equally likely), or anywhere.
+
+    Returns
+    -------
+    Sample
+    """
+    case, z, center = _labelled_place(cases, rng) if positive else _any_place(cases, rng)
+    side = round(size / rng.uniform(*SCALES))
+    reach = side // 2 - SHIFT if positive else 0
+    offset = rng.integers(-reach, reach + 1, 2) if reach > 0 else np.zeros(2, np.int64)
+    corner = np.round(center).astype(np.int64) + offset + rng.integers(-SHIFT, SHIFT + 1, 2) - side // 2
+    window = _read_window(case.grid, z, corner, side)
+    boxes, ignored = _window_boxes(case, z, corner, side)
+    return _augment(window, boxes, ignored, size, rng)
+
+
+def _grid_crop(
+    body: Sequence[tuple[int, int]], shape: Sequence[int], scale: np.ndarray
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Output index ranges (z, y, x) of the grid that hold the body's voxel ranges (z, y, x)."""
+    ranges = []
+    for (low, high), n, factor in zip(body, shape, scale[::-1], strict=True):
+        last = int((n - 1) * factor)
+        ranges.append((int(low * factor), min(int(np.ceil((high - 1) * factor)), last) + 1))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _slice_boxes(
+    case: Case, scale: np.ndarray, origin: np.ndarray, depth: int
+) -> tuple[list[list[float]], list[int]]:
+    """Rows z, x1, y1, x2, y2 of the labelled lesions on every grid slice, and the lesion of each row."""
+    rows: list[list[float]] = []
+    owners: list[int] = []
+    for i, (truth, labelled) in enumerate(zip(case.lesions, case.labelled, strict=True)):
+        if labelled:
+            boxes = _lesion_on_grid(truth, scale, origin, depth)
+            rows += boxes.tolist()
+            owners += [i] * len(boxes)
+    return rows, owners
+
+
+def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, depth: int) -> np.ndarray:
+    """Cross-sections of a lesion on the grid slices: rows z, x1, y1, x2, y2; interpolated between native slices."""
+    z = np.arange(depth)
+    at = (z + origin[2]) / scale[2]
+    inside = (at >= truth.box[2]) & (at <= truth.box[5])
+    columns = [np.interp(at[inside], truth.slices, truth.slice_boxes[:, c]) for c in range(4)]
+    boxes = np.stack(columns, axis=1) * np.tile(scale[:2], 2) - np.tile(origin[:2], 2)
+    return np.concatenate((z[inside, None], boxes), axis=1)
+
+
+def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
+    """A labelled lesion, one of its slices, and its centre there (x, y)."""
+    lesions = [(case, lesion) for case in cases for lesion in np.unique(case.lesion)]
+    case, lesion = lesions[rng.integers(len(lesions))]
+    row = case.boxes[rng.choice(np.flatnonzero(case.lesion == lesion))]
+    return case, int(row[0]), (row[1:3] + row[3:5]) / 2
+
+
+def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
+    """A place anywhere in a case."""
+    case = cases[rng.integers(len(cases))]
+    depth, height, width = case.grid.shape
+    return case, int(rng.integers(depth)), rng.uniform((0, 0), (width, height))
+
+
+def _read_window(grid: np.ndarray, z: int, corner: np.ndarray, side: int) -> np.ndarray:
+    """Nine slices around z, edge slices repeated, zero (air) outside in plane: float32 (9, side, side)."""
+    window = np.zeros((GROUP, side, side), np.float32)
+    x0, y0 = int(corner[0]), int(corner[1])
+    _, height, width = grid.shape
+    low_y, high_y, low_x, high_x = max(y0, 0), min(y0 + side, height), max(x0, 0), min(x0 + side, width)
+    if low_y < high_y and low_x < high_x:
+        indices = np.clip(np.arange(z - GROUP // 2, z + GROUP // 2 + 1), 0, len(grid) - 1)
+        window[:, low_y - y0 : high_y - y0, low_x - x0 : high_x - x0] = grid[indices, low_y:high_y, low_x:high_x]
+    return window
+
+
+def _window_boxes(case: GridCase, z: int, corner: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled boxes (K, 4) and ignored boxes (J, 4) of slice z in the window's pixels."""
+    shift = np.tile(corner, 2).astype(np.float32)
+    boxes = case.boxes[case.boxes[:, 0] == z, 1:] - shift
+    spots = case.ignored[(case.ignored[:, 2] <= z) & (case.ignored[:, 5] >= z)][:, [0, 1, 3, 4]] - shift
+    clipped = np.clip(boxes, -0.5, side - 0.5)
+    share = _areas(clipped) / np.maximum(_areas(boxes), 1e-6)
+    spots = np.clip(spots, -0.5, side - 0.5)
+    cut = clipped[(share > 0) & (share < VISIBLE_SHARE)]
+    ignored = np.concatenate((spots[_areas(spots) > 0], cut))
+    return clipped[share >= VISIBLE_SHARE], ignored
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _augment(
+    window: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, size: int, rng: np.random.Generator
+) -> Sample:
+    """Resize to `size`, flip along x and z by chance, add noise to half of the samples."""
+    side = window.shape[-1]
+    slices = F.interpolate(torch.from_numpy(window)[None], size=(size, size), mode="bilinear", align_corners=False)[0]
+    factor = size / side
+    boxes, ignored = ((b + 0.5) * factor - 0.5 for b in (boxes, ignored))
+    if rng.random() < 0.5:
+        slices = slices.flip(2)
+        boxes, ignored = (np.stack((size - 1 - b[:, 2], b[:, 1], size - 1 - b[:, 0], b[:, 3]), 1) for b in (boxes, ignored))
+    if rng.random() < 0.5:
+        slices = slices.flip(0)
+    if rng.random() < 0.5:
+        sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+        noise = torch.from_numpy(rng.standard_normal(slices.shape, np.float32))
+        slices = (slices + sigma * noise).clamp(0.0, 255.0)
+    return Sample(slices.contiguous(), torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(ignored.astype(np.float32)))

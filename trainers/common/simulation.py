@@ -1,0 +1,228 @@
+"""Simulated training, validation and test cases: real or phantom CTs with inserted lesions whose boxes are known.
+
+Four label scopes stand in for the four datasets of LENS (Table I): one universal set in which only a part of all
+lesions is labelled, and three sets that label every lesion of a single type and none of the others. Everything a
+case holds follows from its plan, so a case is named, made again and split by patient without being stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lnsdk.io import read
+from lnsdk.phantom import LESION_TYPES, LesionTruth, chest_phantom, draw_lesions, insert_lesions, organ_map
+from lnsdk.trainers.common.backgrounds import Background
+from lnsdk.volume import Volume, to_lps_axes
+
+Role = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What one dataset labels.
+
+    Attributes
+    ----------
+    name : str
+        Name of the dataset and of its expert.
+    types : tuple of str
+        Lesion types that are labelled.
+    labelled : float
+        Share of the lesions of these types that carry a label.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    labelled: float
+
+
+SCOPES = (
+    Scope("universal", tuple(LESION_TYPES), 0.6),
+    Scope("lung", ("lung_solid", "lung_part_solid"), 1.0),
+    Scope("liver", ("liver",), 1.0),
+    Scope("lymph_node", ("lymph_node",), 1.0),
+)
+"""The four datasets (stand-ins for DeepLesion, LUNA, LiTS and NIH-LN of Table I)."""
+
+FULL_SCOPE = Scope("all", tuple(LESION_TYPES), 1.0)
+"""Validation and test cases: every inserted lesion is labelled."""
+
+SCOPE_SHARE = 0.7
+"""Share of a single-type case's lesions that are of its own type; the others lie there unlabelled."""
+
+PHANTOM_SEEDS: dict[Role, int] = {"train": 0, "validation": 1_000_000, "test": 2_000_000}
+"""First phantom seed of each role: no phantom is used in two of them."""
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """Everything that makes a case.
+
+    Attributes
+    ----------
+    id : str
+        Name, unique within a set.
+    scope : Scope
+        What is labelled.
+    seed : int
+        Seed of the insertion.
+    lesions : int
+        Lesions to insert at most.
+    background : Background or None
+        Real CT, or None for a phantom.
+    phantom_seed : int
+        Seed of the phantom's anatomy.
+    """
+
+    id: str
+    scope: Scope
+    seed: int
+    lesions: int
+    background: Background | None = None
+    phantom_seed: int = 0
+
+    @property
+    def kind(self) -> Literal["real", "phantom"]:
+        """Where the background comes from."""
+        return "phantom" if self.background is None else "real"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A CT with simulated lesions.
+
+    Attributes
+    ----------
+    plan : CasePlan
+        How it was made.
+    volume : Volume
+        The CT with the lesions in it, axes turned to left, posterior, superior.
+    lesions : tuple of LesionTruth
+        All inserted lesions, boxes in the volume's voxels.
+    labelled : tuple of bool
+        Whether a lesion carries a label in this case's scope.
+    ignored : ndarray, (K, 6)
+        Boxes of real findings that nobody labelled, x1, y1, z1, x2, y2, z2 in the volume's voxels.
+    """
+
+    plan: CasePlan
+    volume: Volume
+    lesions: tuple[LesionTruth, ...]
+    labelled: tuple[bool, ...]
+    ignored: np.ndarray
+
+
+def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int, seed: int) -> list[CasePlan]:
+    """Plans of the four training sets.
+
+    Parameters
+    ----------
+    backgrounds : sequence of Background
+        Real CTs; those with the role "train" are used, each once in every scope.
+    phantoms : int
+        Phantom CTs per scope.
+    lesions : int
+        Lesions inserted in a case at most.
+    seed : int
+        Seed of all insertions.
+
+    Returns
+    -------
+    list of CasePlan
+    """
+    plans = []
+    for s, scope in enumerate(SCOPES):
+        for b, background in enumerate(_with_role(backgrounds, "train")):
+            name = f"{scope.name}-{background.id}"
+            plans.append(CasePlan(name, scope, _seed(seed, s, b), lesions, background))
+        for p in range(phantoms):
+            phantom = PHANTOM_SEEDS["train"] + s * phantoms + p
+            name = f"{scope.name}-phantom-{phantom}"
+            plans.append(CasePlan(name, scope, _seed(seed, s, 1000 + p), lesions, phantom_seed=phantom))
+    return plans
+
+
+def plan_evaluation(
+    backgrounds: Sequence[Background], role: Role, phantoms: int, repeats: int, lesions: int, seed: int
+) -> list[CasePlan]:
+    """Plans of a fully labelled set on the backgrounds of `role`, each real CT `repeats` times with other lesions."""
+    plans = []
+    for b, background in enumerate(_with_role(backgrounds, role)):
+        for r in range(repeats):
+            name = f"{background.id}-{seed}-{r}"
+            plans.append(CasePlan(name, FULL_SCOPE, _seed(seed, b, r), lesions, background))
+    for p in range(phantoms):
+        phantom = PHANTOM_SEEDS[role] + seed * 10_000 + p
+        plans.append(CasePlan(f"phantom-{phantom}", FULL_SCOPE, _seed(seed, 1000 + p), lesions, phantom_seed=phantom))
+    return plans
+
+
+def make_case(plan: CasePlan, data_root: Path, contrast_scale: float = 1.0) -> Case:
+    """Read or generate the background of a plan and insert its lesions.
+
+    Parameters
+    ----------
+    plan : CasePlan
+        What to make.
+    data_root : Path
+        Folder that the backgrounds' paths start from.
+    contrast_scale : float
+        Factor on every lesion's contrast; 0 is the control that inserts nothing visible.
+
+    Returns
+    -------
+    Case
+    """
+    rng = np.random.default_rng(plan.seed)
+    volume, organs, ignored = _background(plan, data_root)
+    specs = draw_lesions(volume, organs, plan.lesions, rng, types=_drawn_types(plan, rng), keep_out=ignored)
+    volume, truths = insert_lesions(volume, specs, rng, contrast_scale=contrast_scale)
+    labelled = tuple(t.type in plan.scope.types and bool(rng.random() < plan.scope.labelled) for t in truths)
+    return Case(plan, volume, truths, labelled, ignored)
+
+
+def _with_role(backgrounds: Sequence[Background], role: Role) -> list[Background]:
+    return [b for b in backgrounds if b.role == role]
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _background(plan: CasePlan, data_root: Path) -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Volume, organ map and boxes to ignore of a plan's background."""
+    if plan.background is None:
+        phantom = chest_phantom(plan.phantom_seed, **_phantom_scan(plan.phantom_seed))
+        return phantom.volume, phantom.organs, np.zeros((0, 6), np.float32)
+    volume, axes = to_lps_axes(read(data_root / plan.background.path))
+    organs = organ_map(volume, axes.boxes_from_source(plan.background.liver))
+    return volume, organs, axes.boxes_from_source(plan.background.suspicious)
+
+
+def _phantom_scan(seed: int) -> dict[str, object]:
+    """Scan geometry of a phantom: field of view, slice spacing and number of slices vary with its seed."""
+    rng = np.random.default_rng((seed, 7))
+    in_plane = float(rng.uniform(0.65, 0.9))
+    thickness = float(rng.choice([1.25, 2.0, 2.5, 3.0, 5.0]))
+    slices = int(rng.uniform(140.0, 220.0) / thickness)
+    return {"slices": slices, "spacing": (in_plane, in_plane, thickness), "size": 512}
+
+
+def _drawn_types(plan: CasePlan, rng: np.random.Generator) -> tuple[str, ...] | None:
+    """Types to draw from; single-type cases draw their own type more often than the others."""
+    if plan.scope.types == tuple(LESION_TYPES):
+        return None
+    others = tuple(t for t in LESION_TYPES if t not in plan.scope.types)
+    own = round(plan.lesions * SCOPE_SHARE)
+    picked = [*rng.choice(plan.scope.types, own), *rng.choice(others, plan.lesions - own)]
+    return tuple(str(t) for t in picked)
+
+
+def without_lesions(plan: CasePlan) -> CasePlan:
+    """The same background with nothing inserted."""
+    return replace(plan, lesions=0)

@@ -1,0 +1,91 @@
+"""Losses of LENS: centerness and distances of the proposals, class and box of the detection head (eqs. 1 to 3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lnsdk.trainers.lens.targets import IGNORED
+
+SIZE_WEIGHT = 0.1
+"""lambda_1 of eq. 3."""
+
+BOX_WEIGHT = 10.0
+"""lambda_2 of eq. 3."""
+
+SMOOTH_L1_BETA = 1.0 / 9.0
+"""Where the box loss turns from quadratic to linear (maskrcnn-benchmark, reference [56])."""
+
+
+def center_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Focal loss of the centerness branch (eq. 1), over the number of centre pixels.
+
+    Parameters
+    ----------
+    logits, targets : Tensor, (N, h, w)
+        Targets are 1 in the centre regions, -1 where ignored, 0 elsewhere.
+
+    Returns
+    -------
+    Tensor
+        Scalar. Eq. 1 is a sum; it is divided by the number of centre pixels of the batch (at least 1), as the focal
+        loss (reference [52]) and CenterNet (reference [50]) do, so that its size does not depend on the image's.
+    """
+    positive = targets == 1
+    negative = (targets != 1) & (targets != IGNORED)
+    p = logits.sigmoid()
+    hit = ((1 - p) ** 2 * F.logsigmoid(logits))[positive].sum()
+    rejected = (p**2 * F.logsigmoid(-logits))[negative].sum()
+    return -0.5 * (hit + rejected) / positive.sum().clamp(min=1)
+
+
+def size_loss(distances: Tensor, targets: Tensor, centerness: Tensor) -> Tensor:
+    """L1 loss of the four border distances inside the centre regions (eq. 2).
+
+    Parameters
+    ----------
+    distances, targets : Tensor, (N, 4, h, w)
+        Left, top, right and bottom, in feature pixels (4 grid pixels, 3.2 mm): in this unit lambda_1 = 0.1 leaves
+        the term of a typical error (one feature pixel per border) at the size of the other terms.
+    centerness : Tensor, (N, h, w)
+        Targets of `center_loss`; only pixels that are 1 count.
+
+    Returns
+    -------
+    Tensor
+        Scalar: sum over the four borders, mean over the centre pixels, 0 without any.
+    """
+    positive = (centerness == 1).unsqueeze(1)
+    error = ((distances - targets).abs() * positive).sum()
+    return error / positive.sum().clamp(min=1)
+
+
+def head_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Class and box loss of the detection head for the dataset that the samples come from (eq. 3).
+
+    Parameters
+    ----------
+    logits : Tensor, (S,)
+        Lesion against non-lesion.
+    offsets, target_offsets : Tensor, (S, 4)
+        Faster R-CNN offsets; only lesions count.
+    labels : Tensor, (S,)
+        1 lesion, 0 none.
+
+    Returns
+    -------
+    class_loss, box_loss : Tensor
+        Cross-entropy (mean) and smooth L1 (sum over positives and coordinates, over the number of samples).
+    """
+    if len(labels) == 0:
+        return logits.sum() * 0.0, offsets.sum() * 0.0
+    class_loss = F.binary_cross_entropy_with_logits(logits, labels)
+    positive = labels == 1
+    box = F.smooth_l1_loss(offsets[positive], target_offsets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    return class_loss, box / len(labels)
+
+
+def total_loss(center: Tensor, size: Tensor, label: Tensor, box: Tensor) -> Tensor:
+    """Eq. 3 for one batch."""
+    return torch.stack((center, SIZE_WEIGHT * size, label, BOX_WEIGHT * box)).sum()

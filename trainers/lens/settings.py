@@ -1,0 +1,107 @@
+"""Settings of a LENS training and its two presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lnsdk.trainers.networks.lens import EDGE, PAPER, LensShape
+
+
+@dataclass(frozen=True)
+class LensSettings:
+    """What a training does; the defaults are the paper's (LENS VI-B) where it states one.
+
+    Attributes
+    ----------
+    shape : LensShape
+        Sizes of the network (IV-A to IV-C).
+    imagenet : Path or None
+        File with torchvision's DenseNet-121 ImageNet weights that the backbone starts from (VI-B).
+    from_scratch : bool
+        Start from random weights instead.
+    steps : int
+        Optimizer steps. The paper trains 8 epochs.
+    batch : int
+        Groups of nine slices per step, all from one dataset (VI-B).
+    crop : int
+        Side of the square crop in pixels (512 is the largest slice of reference [25]).
+    learning_rate : float
+        Base rate of RAdam (VI-B).
+    milestones : tuple of float
+        Fractions of the steps after which the rate is cut to a tenth (after epochs 4 and 6 of 8, VI-B).
+    warmup : int
+        Steps over which the rate rises from zero.
+    positive_share : float
+        Share of crops with a labelled lesion (2:1 of VI-B).
+    proposals_before_nms, proposals : int
+        Proposals of a slice before and after suppression (training values of reference [25]).
+    head_samples : int
+        Regions per slice that the head learns from (reference [25]).
+    phantoms : int
+        Phantom CTs per dataset.
+    lesions : int
+        Lesions inserted in a CT at most.
+    seed : int
+        Of the data, the initial weights and the order of samples.
+    bfloat16 : bool
+        Run the convolutions in bfloat16; windows, regions of interest and losses stay float32.
+    checkpoint_every : int
+        Steps between checkpoints.
+    """
+
+    shape: LensShape = PAPER
+    imagenet: Path | None = None
+    from_scratch: bool = False
+    steps: int = 100_000
+    batch: int = 4
+    crop: int = 512
+    learning_rate: float = 1e-4
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup: int = 0
+    positive_share: float = 2 / 3
+    proposals_before_nms: int = 12_000
+    proposals: int = 2_000
+    head_samples: int = 64
+    phantoms: int = 12
+    lesions: int = 24
+    seed: int = 0
+    bfloat16: bool = True
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.imagenet is None and not self.from_scratch:
+            raise ValueError(
+                "the backbone starts from ImageNet weights: name a file with torchvision's DenseNet-121 weights "
+                "(--imagenet FILE), or pass --from-scratch to start from random weights"
+            )
+        if self.imagenet is not None and self.from_scratch:
+            raise ValueError("--imagenet and --from-scratch exclude each other: choose where the backbone starts from")
+        if self.crop % 16:
+            raise ValueError(f"crop must be a multiple of 16, got {self.crop}")
+
+
+def paper(**changes: object) -> LensSettings:
+    """The paper's network and training."""
+    return LensSettings(**changes)  # type: ignore[arg-type]
+
+
+def edge(**changes: object) -> LensSettings:
+    """The thin network, trained from scratch on crops in less than two hours on two CPU cores."""
+    defaults: dict[str, object] = {
+        "shape": EDGE,
+        "from_scratch": True,
+        "steps": 9_000,
+        "batch": 8,
+        "crop": 224,
+        "learning_rate": 2e-3,
+        "milestones": (0.75, 0.92),
+        "warmup": 200,
+        "proposals_before_nms": 800,
+        "proposals": 200,
+    }
+    return LensSettings(**(defaults | changes))  # type: ignore[arg-type]
+
+
+PRESETS = {"paper": paper, "edge": edge}
+"""Name of a preset to the function that makes its settings."""

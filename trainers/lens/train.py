@@ -1,0 +1,208 @@
+"""Training of LENS, read from top to bottom: data, network, loop, losses of a batch, checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.samples import GridCase, Sample, draw_sample, read_grid_cases
+from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.losses import center_loss, head_loss, size_loss, total_loss
+from lnsdk.trainers.lens.rois import decode_proposals, sample_head
+from lnsdk.trainers.lens.settings import LensSettings
+from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
+from lnsdk.trainers.networks.densenet import load_imagenet
+from lnsdk.trainers.networks.lens import STRIDE, Lens, Proposals
+
+GRADIENT_NORM = 10.0
+"""Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
+
+LOSSES = ("center", "size", "class", "box")
+"""Terms of eq. 3 in the order in which they are logged."""
+
+CUT = 0.1
+"""Factor on the learning rate at every milestone (LENS VI-B)."""
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides weights and optimizer: the steps done and the losses of each."""
+
+    step: int = 0
+    history: list[list[float]] = field(default_factory=list)
+
+
+@dataclass
+class Batch:
+    """Crops of one dataset: slices (N, 9, S, S) and, per crop, labelled and ignored boxes. (Fabric wants it mutable.)"""
+
+    expert: int
+    slices: Tensor
+    boxes: list[Tensor]
+    ignored: list[Tensor]
+
+
+def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
+    """Train a network on a folder of cases, going on from the last checkpoint in `out` if there is one.
+
+    Parameters
+    ----------
+    settings : LensSettings
+        What to do.
+    cases : Path
+        Folder with cases on the network's grid (written by `lnsdk.trainers.common.samples.write_grid_case`).
+    out : Path
+        Receives `checkpoint.ckpt` and `losses.png`.
+
+    Returns
+    -------
+    Lens
+        The trained network in evaluation mode, on the CPU.
+
+    Notes
+    -----
+    Step k draws its samples from a generator seeded by (seed, k), so an interrupted training that is started again
+    ends with the weights of one that never stopped.
+    """
+    fabric = Fabric(accelerator="auto", devices=1)
+    fabric.seed_everything(settings.seed, verbose=False)
+    datasets = load_datasets(cases)
+    network = Lens(len(SCOPES), settings.shape)
+    if settings.imagenet is not None:
+        load_imagenet(network.backbone, settings.imagenet)
+    batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
+    optimizer = fabric.setup_optimizers(torch.optim.RAdam(network.parameters(), lr=settings.learning_rate))
+
+    out.mkdir(parents=True, exist_ok=True)
+    state = restore(fabric, out / "checkpoint.ckpt", network, optimizer)
+    network.train()
+    with TrainingProgress("training LENS", settings.steps, state.step) as progress:
+        while state.step < settings.steps:
+            rng = np.random.default_rng((settings.seed, state.step))
+            batch = draw_batch(datasets, settings, rng)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, state.step)
+            losses = batch_loss(batch, rng)
+            optimizer.zero_grad()
+            fabric.backward(total_loss(*losses))
+            fabric.clip_gradients(batch_loss, optimizer, max_norm=GRADIENT_NORM)
+            optimizer.step()
+            state.step += 1
+            state.history.append([loss.item() for loss in losses])
+            progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
+            if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
+                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, settings)
+                save_loss_curve(out / "losses.png", LOSSES, state.history)
+    return network.eval().cpu()
+
+
+def load_datasets(folder: Path) -> list[list[GridCase]]:
+    """Cases of every expert, in the order of `SCOPES`."""
+    cases = read_grid_cases(folder)
+    datasets = [[case for case in cases if case.expert == scope.name] for scope in SCOPES]
+    empty = [scope.name for scope, dataset in zip(SCOPES, datasets, strict=True) if not any(len(c.boxes) for c in dataset)]
+    if empty:
+        raise ValueError(f"no labelled lesions for {', '.join(empty)} in {folder}: simulate the training cases again")
+    return datasets
+
+
+def learning_rate(settings: LensSettings, step: int) -> float:
+    """Rate of a step: linear warm-up, then cut to a tenth at every milestone."""
+    cuts = sum(step >= fraction * settings.steps for fraction in settings.milestones)
+    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    return float(settings.learning_rate * warm * CUT**cuts)
+
+
+def draw_batch(datasets: list[list[GridCase]], settings: LensSettings, rng: np.random.Generator) -> Batch:
+    """A batch of crops from one dataset, chosen at random (VI-B)."""
+    expert = int(rng.integers(len(datasets)))
+    samples: list[Sample] = []
+    for _ in range(settings.batch):
+        positive = bool(rng.random() < settings.positive_share)
+        samples.append(draw_sample(datasets[expert], rng, settings.crop, positive))
+    slices = torch.stack([s.slices for s in samples])
+    return Batch(expert, slices, [s.boxes for s in samples], [s.ignored for s in samples])
+
+
+class BatchLoss(nn.Module):
+    """The network with its losses; one forward pass gives the four terms of eq. 3 for a batch."""
+
+    def __init__(self, network: Lens, settings: LensSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+
+    def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Losses of the batch's dataset: center, size, class, box; only its own expert receives gradients."""
+        slices = batch.slices.to(next(self.network.parameters()).device)
+        with torch.autocast(slices.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            features = self.network.forward_training(slices)
+            logits, distances = self.network.proposals[batch.expert](features)
+            with torch.no_grad():
+                proposals = self.network.propose(features)
+        features, logits, distances = features.float(), logits.float(), distances.float()
+        targets = batch_targets(batch, *logits.shape[-2:])
+        target_map = targets.centerness.to(logits.device)
+        center = center_loss(logits[:, 0], target_map)
+        size = size_loss(distances, targets.distances.to(logits.device), target_map)
+
+        boxes = decode_proposals(
+            Proposals(*(p.cpu() for p in proposals)),
+            self.settings.proposals_before_nms,
+            self.settings.proposals,
+            batch.slices.shape[-1],
+        )
+        samples = sample_head(boxes, batch.boxes, batch.ignored, self.settings.head_samples, rng)
+        scores, offsets = self.network.head(features, samples.rois.to(features.device))
+        labels = samples.labels.to(features.device)
+        used = labels >= 0
+        label, box = head_loss(
+            scores[..., batch.expert][used],
+            offsets[:, :, batch.expert][used],
+            labels[used],
+            samples.offsets.to(features.device)[used],
+        )
+        return center, size, label, box
+
+
+def batch_targets(batch: Batch, height: int, width: int) -> ProposalTargets:
+    """Proposal targets of every crop, stacked; ignored boxes are ignored as a whole."""
+    targets = []
+    for boxes, ignored in zip(batch.boxes, batch.ignored, strict=True):
+        uncertain = torch.arange(len(boxes) + len(ignored)) >= len(boxes)
+        targets.append(proposal_targets(torch.cat((boxes, enlarge(ignored))), uncertain, height, width))
+    return ProposalTargets(*(torch.stack(maps) for maps in zip(*targets, strict=True)))
+
+
+def enlarge(boxes: Tensor) -> Tensor:
+    """Boxes whose ignored region (IV-B) is the given box: a place without labels is ignored up to its border."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / (2 * IGNORE_RATIO)
+    return torch.cat((center - half, center + half), dim=1)
+
+
+def save(
+    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, settings: LensSettings
+) -> None:
+    """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
+    partial = path.with_suffix(".partial")
+    content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+    fabric.save(partial, content | {"settings": asdict(settings)})
+    partial.replace(path)
+
+
+def restore(fabric: Fabric, path: Path, network: Lens, optimizer: Any) -> State:
+    """Load a checkpoint if it exists; a fresh state otherwise."""
+    if not path.exists():
+        return State()
+    content = fabric.load(path, weights_only=False)
+    network.load_state_dict(content["network"])
+    optimizer.load_state_dict(content["optimizer"])
+    return State(**content["state"])

@@ -1,0 +1,1 @@
+"""Networks of the published methods, as plain torch modules without training code."""
