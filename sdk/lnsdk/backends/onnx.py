@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU: the default engine."""
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -77,10 +78,9 @@ _LOST_IN_FORK: list[object] = []
 
 def _runtime() -> ModuleType:
     try:
-        import onnxruntime
+        return import_module("onnxruntime")
     except ImportError as error:
         raise BackendUnavailable(f"onnx: {error}; install it with `{INSTALL}`") from error
-    return onnxruntime
 
 
 def _options(runtime: Any, threads: int | None) -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -69,10 +70,9 @@ class _TorchScriptSession(Session):
 
 def _torch() -> ModuleType:
     try:
-        import torch
+        return import_module("torch")
     except ImportError as error:
         raise BackendUnavailable(f"torchscript: {error}; install it with `{INSTALL}`") from error
-    return torch
 
 
 def _load(graph: Graph, device: str) -> Any:

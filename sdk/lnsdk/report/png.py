@@ -1,0 +1,69 @@
+"""The picture of a result: each lesion in its key slice, with box, score, size and position."""
+
+from PIL import Image
+
+from lnsdk.report.tiles import FOUND, Mark, Tile, draw_sheet
+from lnsdk.results import Detections, Lesion
+
+MOST_LESIONS = 12
+"""Lesions on a picture; the others are in the JSON."""
+
+FOOTER = "Positions in DICOM LPS, mm. Slices count from 1. Not a medical device."
+
+
+def draw(detections: Detections) -> Image.Image:
+    """Draw the best lesions of a result; without any, the middle slice and a sentence that says so.
+
+    Parameters
+    ----------
+    detections : Detections
+        With the volume it was made from.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB. It shows no patient data: model, engine and geometry only.
+    """
+    count = detections.volume.shape[0]
+    lesions = detections.lesions[:MOST_LESIONS]
+    tiles = [_tile(number, lesion, lesions, count) for number, lesion in enumerate(lesions, start=1)]
+    if not tiles:
+        middle = count // 2
+        tiles = [Tile(middle, None, (), ("nothing to mark", f"slice {middle + 1} of {count}"))]
+    return draw_sheet(detections.volume, tiles, _header(detections), FOOTER)
+
+
+def lesion_caption(lesion: Lesion) -> str:
+    """Return a lesion's position and slice in words."""
+    x, y, z = lesion.center_mm
+    return f"LPS {x:.1f}, {y:.1f}, {z:.1f} mm"
+
+
+def _tile(number: int, lesion: Lesion, lesions: tuple[Lesion, ...], count: int) -> Tile:
+    others = [other for other in lesions if other is not lesion and _crosses(other, lesion.key_slice)]
+    marks = [Mark(each.box, FOUND) for each in (*others, lesion)]
+    expert = max(lesion.expert_scores, key=lambda name: lesion.expert_scores[name]).replace("_", " ")
+    caption = (
+        f"{number}   score {lesion.score:.2f}   {lesion.diameter_mm:.0f} mm   ({expert})",
+        f"{lesion_caption(lesion)}   slice {lesion.key_slice + 1} of {count}",
+    )
+    return Tile(lesion.key_slice, lesion.box, marks, caption)
+
+
+def _crosses(lesion: Lesion, index: int) -> bool:
+    return lesion.box[2] - 0.5 <= index <= lesion.box[5] + 0.5
+
+
+def _header(detections: Detections) -> tuple[str, ...]:
+    provenance = detections.provenance
+    found = len(detections.lesions)
+    number = {0: "No lesion", 1: "1 lesion"}.get(found, f"{found} lesions")
+    shown = f", the best {MOST_LESIONS} shown" if found > MOST_LESIONS else ""
+    z, y, x = detections.volume.shape
+    spacing = " x ".join(f"{value:.2f}" for value in detections.volume.spacing)
+    return (
+        f"{number} scoring {provenance.threshold:.2f} or more{shown}",
+        f"{provenance.model} {provenance.model_version} ({provenance.model_sha256[:8]}), "
+        f"{provenance.backend} {provenance.device} {provenance.precision}, lnsdk {provenance.versions['lnsdk']}",
+        f"{x} x {y} x {z} voxels of {spacing} mm",
+    )
