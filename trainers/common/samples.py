@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
+from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,8 @@ from torch.nn import functional as F
 
 from lnsdk import ops
 from lnsdk.phantom import LesionTruth
-from lnsdk.trainers.common.simulation import Case
+from lnsdk.trainers.common.progress import TrainingProgress
+from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
 
 GRID_SPACING = (0.8, 0.8, 2.0)
 """mm along x, y, z (LENS VI-A)."""
@@ -70,6 +74,31 @@ class Sample:
     slices: Tensor
     boxes: Tensor
     ignored: Tensor
+
+
+def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
+    """Make every case that `folder` does not hold yet, on all cores, with a progress bar.
+
+    Parameters
+    ----------
+    plans : iterable of CasePlan
+        What to make.
+    folder : Path
+        Receives NAME.npy and NAME.json of every case.
+    """
+    missing = [plan for plan in plans if not (folder / f"{plan.id}.json").exists()]
+    workers = min(cpu_count() or 1, max(len(missing), 1))
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        TrainingProgress("simulating cases", len(missing), 0) as progress,
+    ):
+        for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
+            done.result()
+            progress.advance({})
+
+
+def _prepare_case(plan: CasePlan, folder: Path) -> None:
+    write_grid_case(make_case(plan), folder)
 
 
 def write_grid_case(case: Case, folder: Path) -> None:

@@ -8,8 +8,7 @@ case holds follows from its plan, so a case is named, made again and split by pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -123,7 +122,7 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     Parameters
     ----------
     backgrounds : sequence of Background
-        Real CTs; those with the role "train" are used, each once in every scope.
+        Real CTs with the role "train"; each is used once in every scope.
     phantoms : int
         Phantom CTs per scope.
     lesions : int
@@ -137,7 +136,7 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     """
     plans = []
     for s, scope in enumerate(SCOPES):
-        for b, background in enumerate(_with_role(backgrounds, "train")):
+        for b, background in enumerate(backgrounds):
             name = f"{scope.name}-{background.id}"
             plans.append(CasePlan(name, scope, _seed(seed, s, b), lesions, background))
         for p in range(phantoms):
@@ -150,9 +149,27 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
 def plan_evaluation(
     backgrounds: Sequence[Background], role: Role, phantoms: int, repeats: int, lesions: int, seed: int
 ) -> list[CasePlan]:
-    """Plans of a fully labelled set on the backgrounds of `role`, each real CT `repeats` times with other lesions."""
+    """Plans of a fully labelled set for a role other than training.
+
+    Parameters
+    ----------
+    backgrounds : sequence of Background
+        Real CTs with that role; each is used `repeats` times with other lesions.
+    role : {"validation", "test"}
+        Which phantoms to use.
+    phantoms, repeats : int
+        Phantom CTs, and uses of every real CT.
+    lesions : int
+        Lesions inserted in a case at most.
+    seed : int
+        Seed of all insertions and of the choice of phantoms.
+
+    Returns
+    -------
+    list of CasePlan
+    """
     plans = []
-    for b, background in enumerate(_with_role(backgrounds, role)):
+    for b, background in enumerate(backgrounds):
         for r in range(repeats):
             name = f"{background.id}-{seed}-{r}"
             plans.append(CasePlan(name, FULL_SCOPE, _seed(seed, b, r), lesions, background))
@@ -162,15 +179,13 @@ def plan_evaluation(
     return plans
 
 
-def make_case(plan: CasePlan, data_root: Path, contrast_scale: float = 1.0) -> Case:
+def make_case(plan: CasePlan, contrast_scale: float = 1.0) -> Case:
     """Read or generate the background of a plan and insert its lesions.
 
     Parameters
     ----------
     plan : CasePlan
         What to make.
-    data_root : Path
-        Folder that the backgrounds' paths start from.
     contrast_scale : float
         Factor on every lesion's contrast; 0 is the control that inserts nothing visible.
 
@@ -179,27 +194,23 @@ def make_case(plan: CasePlan, data_root: Path, contrast_scale: float = 1.0) -> C
     Case
     """
     rng = np.random.default_rng(plan.seed)
-    volume, organs, ignored = _background(plan, data_root)
+    volume, organs, ignored = _background(plan)
     specs = draw_lesions(volume, organs, plan.lesions, rng, types=_drawn_types(plan, rng), keep_out=ignored)
     volume, truths = insert_lesions(volume, specs, rng, contrast_scale=contrast_scale)
     labelled = tuple(t.type in plan.scope.types and bool(rng.random() < plan.scope.labelled) for t in truths)
     return Case(plan, volume, truths, labelled, ignored)
 
 
-def _with_role(backgrounds: Sequence[Background], role: Role) -> list[Background]:
-    return [b for b in backgrounds if b.role == role]
-
-
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _background(plan: CasePlan, data_root: Path) -> tuple[Volume, np.ndarray, np.ndarray]:
+def _background(plan: CasePlan) -> tuple[Volume, np.ndarray, np.ndarray]:
     """Volume, organ map and boxes to ignore of a plan's background."""
     if plan.background is None:
         phantom = chest_phantom(plan.phantom_seed, **_phantom_scan(plan.phantom_seed))
         return phantom.volume, phantom.organs, np.zeros((0, 6), np.float32)
-    volume, axes = to_lps_axes(read(data_root / plan.background.path))
+    volume, axes = to_lps_axes(read(plan.background.path))
     organs = organ_map(volume, axes.boxes_from_source(plan.background.liver))
     return volume, organs, axes.boxes_from_source(plan.background.suspicious)
 
@@ -221,8 +232,3 @@ def _drawn_types(plan: CasePlan, rng: np.random.Generator) -> tuple[str, ...] | 
     own = round(plan.lesions * SCOPE_SHARE)
     picked = [*rng.choice(plan.scope.types, own), *rng.choice(others, plan.lesions - own)]
     return tuple(str(t) for t in picked)
-
-
-def without_lesions(plan: CasePlan) -> CasePlan:
-    """The same background with nothing inserted."""
-    return replace(plan, lesions=0)

@@ -1,0 +1,116 @@
+"""Bundle writer: graphs, description with hashes, licence and model card in MONAI bundle layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lnsdk.backends import Signature
+from lnsdk.bundle import FORMAT_VERSION, METADATA, metadata_digest
+from lnsdk.export.graph import ExportGraph
+from lnsdk.export.onnx import export_onnx
+from lnsdk.export.torchscript import export_torchscript
+
+MONAI_VERSION = "1.5.0"
+"""Version of MONAI whose bundle specification the layout follows."""
+
+
+def write_graphs(folder: Path, graphs: Iterable[ExportGraph]) -> None:
+    """Write every graph as ONNX and TorchScript under `folder`/models."""
+    models = folder / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    for graph in graphs:
+        export_onnx(graph, models)
+        export_torchscript(graph, models)
+
+
+def write_metadata(
+    folder: Path, description: Mapping[str, Any], section: Mapping[str, Any], graphs: Iterable[ExportGraph]
+) -> None:
+    """Write `configs/metadata.json` with the signature of every graph and the SHA-256 of every file of the bundle.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle; everything else is already in it.
+    description : mapping
+        MONAI's keys that depend on the model: version, changelog, description, task and so on.
+    section : mapping
+        The task's settings, for the `lnsdk` section.
+    graphs : iterable of ExportGraph
+        The bundle's graphs.
+    """
+    signatures = {graph.name: graph.signature for graph in graphs}
+    metadata: dict[str, Any] = {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "meta_schema_20240725.json",
+        "monai_version": MONAI_VERSION,
+        "pytorch_version": version("torch"),
+        "numpy_version": version("numpy"),
+        "required_packages_version": {"onnxruntime": version("onnxruntime")},
+        **description,
+        "network_data_format": {
+            "inputs": _monai_tensors(signatures, "inputs"),
+            "outputs": _monai_tensors(signatures, "outputs"),
+        },
+        "lnsdk": {
+            "format_version": FORMAT_VERSION,
+            **section,
+            "graphs": {name: _tensors(signature) for name, signature in signatures.items()},
+            "files": file_hashes(folder),
+        },
+    }
+    metadata["lnsdk"]["sha256"] = metadata_digest(metadata)
+    path = folder / METADATA
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metadata, indent=1) + "\n")
+
+
+def set_threshold(folder: Path, threshold: float) -> None:
+    """Store an operating point in a bundle that is already written."""
+    update_metadata(folder, {"threshold": threshold})
+
+
+def update_metadata(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Change settings of the `lnsdk` section of a written bundle, and hash its files and its description again."""
+    path = folder / METADATA
+    metadata = json.loads(path.read_text())
+    metadata["lnsdk"] |= {**changes, "files": file_hashes(folder)}
+    metadata["lnsdk"]["sha256"] = metadata_digest(metadata)
+    path.write_text(json.dumps(metadata, indent=1) + "\n")
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a bundle but the description itself, by its name relative to the bundle."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in names.items() if name != METADATA}
+
+
+def _tensors(signature: Signature) -> dict[str, dict[str, list[int | None]]]:
+    return {
+        "inputs": {name: list(shape) for name, shape in signature.inputs.items()},
+        "outputs": {name: list(shape) for name, shape in signature.outputs.items()},
+    }
+
+
+def _monai_tensors(signatures: Mapping[str, Signature], kind: str) -> dict[str, dict[str, Any]]:
+    """MONAI's description of the tensors; a dynamic size is "*"."""
+    return {
+        f"{graph}.{name}": {
+            "type": "image" if name == "image" else "feature",
+            "format": "feature",
+            "num_channels": shape[1] or 1,
+            "spatial_shape": ["*" if size is None else size for size in shape[2:]],
+            "dtype": "float32",
+            "value_range": [0, 255] if name == "image" else [],
+            "is_patch_data": False,
+            "channel_def": {},
+        }
+        for graph, signature in signatures.items()
+        for name, shape in getattr(signature, kind).items()
+    }

@@ -1,0 +1,159 @@
+"""The parity gate: an exported graph must give what the torch module gives, on real inputs and every batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnsdk.backends import BACKENDS, Graph, Session
+from lnsdk.export.graph import ExportGraph
+from lnsdk.results import Detections, Lesion
+
+TOLERANCE = 1e-4
+"""Largest difference of an output, relative to the largest magnitude in it (at least 1): float32 sums in another
+order stay two orders below."""
+
+BOX_TOLERANCE = 0.05
+"""Voxels by which a lesion's box may differ between two engines of the same precision."""
+
+SCORE_TOLERANCE = 0.001
+"""By how much a lesion's score may differ; a lesion this close to the threshold may be missing."""
+
+
+class ParityError(RuntimeError):
+    """An exported graph or a whole detector differs from its reference."""
+
+
+@dataclass(frozen=True)
+class GraphParity:
+    """How far a backend's output is from torch's.
+
+    Attributes
+    ----------
+    graph, backend, output : str
+        Which.
+    batch : int
+        Rows of the inputs.
+    difference : float
+        Largest absolute difference over the largest magnitude of the reference (at least 1).
+    """
+
+    graph: str
+    backend: str
+    output: str
+    batch: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class LesionParity:
+    """Lesions of two engines on one volume, matched one to one.
+
+    Attributes
+    ----------
+    matched : int
+        Pairs.
+    box_difference, score_difference : float
+        Largest over the pairs, in voxels and score.
+    unmatched : tuple of Lesion
+        Lesions without a partner; allowed only within `SCORE_TOLERANCE` of the threshold.
+    """
+
+    matched: int
+    box_difference: float
+    score_difference: float
+    unmatched: tuple[Lesion, ...]
+
+
+def compare_graph(graph: ExportGraph, session: Session, backend: str, inputs: Sequence[Tensor]) -> list[GraphParity]:
+    """Run one set of inputs through torch and through an engine.
+
+    Raises
+    ------
+    ParityError
+        When an output differs by more than `TOLERANCE` or is not finite.
+    """
+    with torch.no_grad():
+        reference = graph.module(*inputs)
+    arrays = {name: value.numpy() for name, value in zip(graph.signature.inputs, inputs, strict=True)}
+    outputs = session.run(arrays)
+    rows = []
+    for name, expected in zip(graph.signature.outputs, reference, strict=True):
+        difference = _relative_difference(expected.numpy(), outputs[name])
+        if not difference <= TOLERANCE:
+            raise ParityError(
+                f"graph {graph.name!r} in {backend} differs from torch: output {name!r}, batch {len(inputs[0])}, "
+                f"relative difference {difference:.2g}, allowed {TOLERANCE:.2g}"
+            )
+        rows.append(GraphParity(graph.name, backend, name, len(inputs[0]), difference))
+    return rows
+
+
+def check_graph(
+    graph: ExportGraph, read: Graph, backends: Iterable[str], batches: Iterable[Sequence[Tensor]]
+) -> list[GraphParity]:
+    """Compare a graph in every backend on every set of inputs; see `compare_graph`."""
+    sessions = {name: BACKENDS[name].open(read, "cpu", "fp32", None) for name in backends}
+    return [
+        row
+        for inputs in batches
+        for name, session in sessions.items()
+        for row in compare_graph(graph, session, name, inputs)
+    ]
+
+
+def compare_lesions(reference: Detections, other: Detections) -> LesionParity:
+    """Match the lesions of two results on one volume, nearest boxes first.
+
+    Parameters
+    ----------
+    reference, other : Detections
+        Results of two backends with the same threshold.
+
+    Returns
+    -------
+    LesionParity
+    """
+    ours, theirs = list(reference.lesions), list(other.lesions)
+    if not ours or not theirs:
+        return LesionParity(0, 0.0, 0.0, (*ours, *theirs))
+    gaps = np.abs(np.array([a.box for a in ours])[:, None] - np.array([b.box for b in theirs])[None]).max(axis=2)
+    pairs: list[tuple[int, int]] = []
+    for i, j in zip(*np.unravel_index(np.argsort(gaps, axis=None, kind="stable"), gaps.shape), strict=True):
+        if all(i != a and j != b for a, b in pairs) and gaps[i, j] <= BOX_TOLERANCE:
+            pairs.append((int(i), int(j)))
+    left = [lesion for i, lesion in enumerate(ours) if all(i != a for a, _ in pairs)]
+    right = [lesion for j, lesion in enumerate(theirs) if all(j != b for _, b in pairs)]
+    boxes = max((float(gaps[pair]) for pair in pairs), default=0.0)
+    scores = max((abs(ours[i].score - theirs[j].score) for i, j in pairs), default=0.0)
+    return LesionParity(len(pairs), boxes, scores, (*left, *right))
+
+
+def check_lesions(reference: Detections, other: Detections, threshold: float) -> LesionParity:
+    """Compare two results and refuse what is outside the bounds.
+
+    Raises
+    ------
+    ParityError
+        When scores differ by more than `SCORE_TOLERANCE`, or a lesion that is not within `SCORE_TOLERANCE` of the
+        threshold has no partner.
+    """
+    parity = compare_lesions(reference, other)
+    if parity.score_difference > SCORE_TOLERANCE:
+        raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {SCORE_TOLERANCE}")
+    alone = [lesion for lesion in parity.unmatched if lesion.score - threshold > SCORE_TOLERANCE]
+    if alone:
+        raise ParityError(f"{len(alone)} lesions were found by one backend only, the best with score {alone[0].score:.3f}")
+    return parity
+
+
+def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """NaN when either is not finite, so that no comparison with a bound can pass."""
+    if expected.shape != found.shape:
+        return float("nan")
+    scale = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    return float(np.abs(expected - found).max(initial=0.0)) / scale

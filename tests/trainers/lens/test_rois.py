@@ -1,0 +1,48 @@
+"""Regions for the detection head: decoding, matching and sampling of proposals."""
+
+import numpy as np
+import torch
+
+from lnsdk.trainers.lens.rois import decode_proposals, sample_head
+from lnsdk.trainers.networks.lens import Proposals, apply_offsets
+
+
+def test_decoding_pools_the_experts_and_clips() -> None:
+    centerness = torch.full((1, 2, 8, 8), -10.0)
+    distances = torch.ones(1, 2, 4, 8, 8)
+    centerness[0, 1, 3, 4] = 5.0
+    distances[0, 1, :, 3, 4] = torch.tensor([1.0, 2.0, 3.0, 100.0])
+    (boxes,) = decode_proposals(Proposals(centerness, distances), 1, 10, 32)
+    np.testing.assert_allclose(boxes.numpy(), [[12.0, 4.0, 28.0, 31.5]])
+
+
+def test_duplicates_of_two_experts_are_suppressed() -> None:
+    centerness = torch.full((1, 2, 4, 4), -10.0)
+    centerness[0, :, 2, 2] = torch.tensor([3.0, 2.0])
+    (boxes,) = decode_proposals(Proposals(centerness, torch.ones(1, 2, 4, 4, 4)), 2, 10, 16)
+    assert len(boxes) == 1
+
+
+def test_samples_hold_the_lesions_with_their_offsets() -> None:
+    lesion = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
+    proposals = torch.tensor([[11.0, 10.0, 20.0, 20.0], [50.0, 50.0, 60.0, 60.0], [80.0, 80.0, 90.0, 90.0]])
+    ignored = torch.tensor([[78.0, 78.0, 92.0, 92.0]])
+    samples = sample_head([proposals], [lesion], [ignored], 8, np.random.default_rng(0))
+    labels = samples.labels[0]
+    assert (labels == 1).sum() == 2 and (labels == 0).sum() == 1 and (labels == -1).sum() == 5
+    positive = labels == 1
+    moved = apply_offsets(samples.rois[0][positive], samples.offsets[0][positive])
+    torch.testing.assert_close(moved, lesion.expand(2, 4))
+    torch.testing.assert_close(samples.rois[0][labels == 0], proposals[1:2])
+
+
+def test_at_most_a_quarter_are_lesions() -> None:
+    lesion = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
+    near = lesion + torch.linspace(-1, 1, 30).unsqueeze(1)
+    samples = sample_head([near], [lesion], [torch.zeros(0, 4)], 16, np.random.default_rng(0))
+    assert (samples.labels == 1).sum() == 4
+
+
+def test_no_lesion_and_no_proposal() -> None:
+    samples = sample_head([torch.zeros(0, 4)], [torch.zeros(0, 4)], [torch.zeros(0, 4)], 4, np.random.default_rng(0))
+    assert (samples.labels == -1).all() and samples.rois.shape == (1, 4, 4)
