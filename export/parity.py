@@ -147,7 +147,9 @@ def check_lesions(reference: Detections, other: Detections, threshold: float) ->
         raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {SCORE_TOLERANCE}")
     alone = [lesion for lesion in parity.unmatched if lesion.score - threshold > SCORE_TOLERANCE]
     if alone:
-        raise ParityError(f"{len(alone)} lesions were found by one backend only, the best with score {alone[0].score:.3f}")
+        raise ParityError(
+            f"{len(alone)} lesions were found by one backend only, the best with score {alone[0].score:.3f}"
+        )
     return parity
 
 

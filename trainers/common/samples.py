@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 from lnsdk import ops
 from lnsdk.phantom import LesionTruth
@@ -36,7 +36,7 @@ NOISE_HU = 12.0
 """Largest sigma of the noise that is added to half of the samples."""
 
 VISIBLE_SHARE = 0.5
-"""A lesion cut by the crop's border counts as a lesion when at least this share of its box is left, else it is ignored."""
+"""A lesion cut by the crop's border counts when at least this share of its box is left, else it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class GridCase:
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop: slices (9, size, size) in 0..255, labelled boxes (K, 4) and ignored boxes (J, 4) on its centre slice."""
+    """One crop: slices (9, size, size) in 0..255; labelled (K, 4) and ignored (J, 4) boxes on its centre slice."""
 
     slices: Tensor
     boxes: Tensor
@@ -180,9 +180,7 @@ def _grid_crop(
     return ranges[0], ranges[1], ranges[2]
 
 
-def _slice_boxes(
-    case: Case, scale: np.ndarray, origin: np.ndarray, depth: int
-) -> tuple[list[list[float]], list[int]]:
+def _slice_boxes(case: Case, scale: np.ndarray, origin: np.ndarray, depth: int) -> tuple[list[list[float]], list[int]]:
     """Rows z, x1, y1, x2, y2 of the labelled lesions on every grid slice, and the lesion of each row."""
     rows: list[list[float]] = []
     owners: list[int] = []
@@ -214,7 +212,7 @@ def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tupl
 
 def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
     """A place anywhere in a case."""
-    case = cases[rng.integers(len(cases))]
+    case = cases[int(rng.integers(len(cases)))]
     depth, height, width = case.grid.shape
     return case, int(rng.integers(depth)), rng.uniform((0, 0), (width, height))
 
@@ -245,24 +243,26 @@ def _window_boxes(case: GridCase, z: int, corner: np.ndarray, side: int) -> tupl
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
 
-def _augment(
-    window: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, size: int, rng: np.random.Generator
-) -> Sample:
+def _augment(window: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, size: int, rng: np.random.Generator) -> Sample:
     """Resize to `size`, flip along x and z by chance, add noise to half of the samples."""
     side = window.shape[-1]
-    slices = F.interpolate(torch.from_numpy(window)[None], size=(size, size), mode="bilinear", align_corners=False)[0]
+    slices = interpolate(torch.from_numpy(window)[None], size=(size, size), mode="bilinear", align_corners=False)[0]
     factor = size / side
     boxes, ignored = ((b + 0.5) * factor - 0.5 for b in (boxes, ignored))
     if rng.random() < 0.5:
         slices = slices.flip(2)
-        boxes, ignored = (np.stack((size - 1 - b[:, 2], b[:, 1], size - 1 - b[:, 0], b[:, 3]), 1) for b in (boxes, ignored))
+        boxes, ignored = (
+            np.stack((size - 1 - b[:, 2], b[:, 1], size - 1 - b[:, 0], b[:, 3]), 1) for b in (boxes, ignored)
+        )
     if rng.random() < 0.5:
         slices = slices.flip(0)
     if rng.random() < 0.5:
         sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
         noise = torch.from_numpy(rng.standard_normal(slices.shape, np.float32))
         slices = (slices + sigma * noise).clamp(0.0, 255.0)
-    return Sample(slices.contiguous(), torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(ignored.astype(np.float32)))
+    return Sample(
+        slices.contiguous(), torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(ignored.astype(np.float32))
+    )

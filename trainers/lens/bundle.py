@@ -134,7 +134,7 @@ def _real_inputs(
     grid = make_grid(volume, read_settings(read_bundle(folder)), "body")
     if grid is None:
         raise ValueError("the parity gate needs CTs with a body in them; got one that holds nothing but air")
-    image, fuse, head = (graph.module for graph in graphs)
+    image, fuse, _head = (graph.module for graph in graphs)
     for batch in BATCHES:
         start = max(0, (grid.count - batch) // 2)
         slices = torch.from_numpy(images(grid.slices, grid.count, start - 3, start + batch + 3))

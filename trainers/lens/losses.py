@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, smooth_l1_loss
 
 from lnsdk.trainers.lens.targets import IGNORED
 
@@ -35,8 +35,8 @@ def center_loss(logits: Tensor, targets: Tensor) -> Tensor:
     positive = targets == 1
     negative = (targets != 1) & (targets != IGNORED)
     p = logits.sigmoid()
-    hit = ((1 - p) ** 2 * F.logsigmoid(logits))[positive].sum()
-    rejected = (p**2 * F.logsigmoid(-logits))[negative].sum()
+    hit = ((1 - p) ** 2 * logsigmoid(logits))[positive].sum()
+    rejected = (p**2 * logsigmoid(-logits))[negative].sum()
     return -0.5 * (hit + rejected) / positive.sum().clamp(min=1)
 
 
@@ -80,9 +80,9 @@ def head_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: T
     """
     if len(labels) == 0:
         return logits.sum() * 0.0, offsets.sum() * 0.0
-    class_loss = F.binary_cross_entropy_with_logits(logits, labels)
+    class_loss = binary_cross_entropy_with_logits(logits, labels)
     positive = labels == 1
-    box = F.smooth_l1_loss(offsets[positive], target_offsets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    box = smooth_l1_loss(offsets[positive], target_offsets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
     return class_loss, box / len(labels)
 
 

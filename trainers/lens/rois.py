@@ -65,7 +65,9 @@ def decode_proposals(proposals: Proposals, before_nms: int, after_nms: int, size
     expert, pixel = places // (height * width), places % (height * width)
     x, y = (pixel % width).float(), (pixel // width).float()
     flat = proposals.distances.float().permute(0, 1, 3, 4, 2).reshape(n, -1, 4)
-    left, top, right, bottom = flat.gather(1, (expert * height * width + pixel).unsqueeze(2).expand(-1, -1, 4)).unbind(2)
+    left, top, right, bottom = flat.gather(1, (expert * height * width + pixel).unsqueeze(2).expand(-1, -1, 4)).unbind(
+        2
+    )
     boxes = torch.stack((x - left, y - top, x + right, y + bottom), dim=2) * STRIDE
     boxes = boxes.clamp(-0.5, size - 0.5)
     kept = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lnsdk.trainers.lens.rois import decode_proposals, sample_head
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import STRIDE, Lens, Proposals
+from lnsdk.trainers.networks.lens import Lens, Proposals
 
 GRADIENT_NORM = 10.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
@@ -41,7 +41,7 @@ class State:
 
 @dataclass
 class Batch:
-    """Crops of one dataset: slices (N, 9, S, S) and, per crop, labelled and ignored boxes. (Fabric wants it mutable.)"""
+    """Crops of one dataset: slices (N, 9, S, S) and labelled and ignored boxes per crop (mutable, as Fabric wants)."""
 
     expert: int
     slices: Tensor
@@ -78,7 +78,8 @@ def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
-    optimizer = fabric.setup_optimizers(torch.optim.RAdam(network.parameters(), lr=settings.learning_rate))
+    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
+    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
 
     out.mkdir(parents=True, exist_ok=True)
     state = restore(fabric, out / "checkpoint.ckpt", network, optimizer)
@@ -107,7 +108,8 @@ def load_datasets(folder: Path) -> list[list[GridCase]]:
     """Cases of every expert, in the order of `SCOPES`."""
     cases = read_grid_cases(folder)
     datasets = [[case for case in cases if case.expert == scope.name] for scope in SCOPES]
-    empty = [scope.name for scope, dataset in zip(SCOPES, datasets, strict=True) if not any(len(c.boxes) for c in dataset)]
+    labelled = [sum(len(case.boxes) for case in dataset) for dataset in datasets]
+    empty = [scope.name for scope, boxes in zip(SCOPES, labelled, strict=True) if boxes == 0]
     if empty:
         raise ValueError(f"no labelled lesions for {', '.join(empty)} in {folder}: simulate the training cases again")
     return datasets
@@ -188,9 +190,7 @@ def enlarge(boxes: Tensor) -> Tensor:
     return torch.cat((center - half, center + half), dim=1)
 
 
-def save(
-    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, settings: LensSettings
-) -> None:
+def save(fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, settings: LensSettings) -> None:
     """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
     partial = path.with_suffix(".partial")
     content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}

@@ -84,7 +84,7 @@ class TruncatedDenseNet(nn.Module):
 
     Notes
     -----
-    Attribute names follow torchvision's `densenet121().features`, so that its ImageNet weights can be mapped one to one.
+    Attribute names follow torchvision's `densenet121().features`, so that its ImageNet weights map one to one.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TruncatedDenseNet(nn.Module):
         self.denseblock3 = DenseBlock(self.transition2.outputs, blocks[2], growth, bottleneck)
 
     def until_fusion(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return block 1 (stride 4), block 2 (stride 8) and transition 2 (stride 16) of the images (N, inputs, H, W)."""
+        """Return block 1 (stride 4), block 2 (stride 8) and transition 2 (stride 16) of images (N, inputs, H, W)."""
         x = self.pool0(self.relu0(self.norm0(self.conv0(x))))
         block1 = self.denseblock1(x)
         block2 = self.denseblock2(self.transition1(block1))

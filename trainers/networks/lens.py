@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, softplus
 
 from lnsdk.trainers.networks.densenet import TruncatedDenseNet
 
@@ -134,8 +134,9 @@ class Windows(nn.Module):
         full = FULL_WINDOW[1] - FULL_WINDOW[0]
         low = [(lo - FULL_WINDOW[0]) * 255.0 / full for lo, _ in windows]
         high = [(hi - FULL_WINDOW[0]) * 255.0 / full for _, hi in windows]
+        scale = 4.0 / (torch.tensor(high) - torch.tensor(low))
         self.register_buffer("low", torch.tensor(low).view(-1, 1, 1, 1), persistent=False)
-        self.register_buffer("scale", 4.0 / (torch.tensor(high) - torch.tensor(low)).view(-1, 1, 1, 1), persistent=False)
+        self.register_buffer("scale", scale.view(-1, 1, 1, 1), persistent=False)
         self.low: Tensor
         self.scale: Tensor
         self.count = len(windows)
@@ -161,7 +162,7 @@ class AnchorFreeProposals(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return centerness logits (N, 1, h, w) and non-negative distances (N, 4, h, w) in feature pixels."""
-        return self.centerness(features), F.softplus(self.distances(features))
+        return self.centerness(features), softplus(self.distances(features))
 
 
 class RoiHead(nn.Module):
@@ -219,8 +220,8 @@ def roi_align(features: Tensor, rois: Tensor) -> Tensor:
     grid = torch.stack(
         (x.unsqueeze(2).expand(n, count, points, points), y.unsqueeze(3).expand(n, count, points, points)), dim=4
     )
-    sampled = F.grid_sample(features, grid.reshape(n, count * points, points, 2), align_corners=False)
-    bins = F.avg_pool2d(sampled, ROI_SAMPLES)
+    sampled = grid_sample(features, grid.reshape(n, count * points, points, 2), align_corners=False)
+    bins = avg_pool2d(sampled, ROI_SAMPLES)
     return bins.reshape(n, channels, count, ROI_SIZE, ROI_SIZE).permute(0, 2, 1, 3, 4)
 
 
@@ -321,4 +322,4 @@ class Lens(nn.Module):
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Nearest-neighbour enlargement by a whole factor."""
-    return F.interpolate(x, scale_factor=float(factor), mode="nearest")
+    return interpolate(x, scale_factor=float(factor), mode="nearest")

@@ -23,7 +23,8 @@ def test_center_loss_ignores_ignored_pixels() -> None:
     logits = torch.tensor([[[0.3, 2.0]]], requires_grad=True)
     center_loss(logits, torch.tensor([[[0.0, -1.0]]])).backward()
     assert logits.grad is not None
-    assert logits.grad[0, 0, 1] == 0 and logits.grad[0, 0, 0] != 0
+    assert logits.grad[0, 0, 1] == 0
+    assert logits.grad[0, 0, 0] != 0
 
 
 def test_size_loss_is_the_mean_over_center_pixels() -> None:
@@ -48,7 +49,8 @@ def test_head_loss_without_samples_is_zero_and_differentiable() -> None:
     logits = torch.zeros(0, requires_grad=True)
     class_loss, box_loss = head_loss(logits, torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 4))
     (class_loss + box_loss).backward()
-    assert class_loss.item() == 0 and box_loss.item() == 0
+    assert class_loss.item() == 0
+    assert box_loss.item() == 0
 
 
 def test_total_loss_weighs_as_equation_3() -> None:

@@ -29,7 +29,9 @@ def test_samples_hold_the_lesions_with_their_offsets() -> None:
     ignored = torch.tensor([[78.0, 78.0, 92.0, 92.0]])
     samples = sample_head([proposals], [lesion], [ignored], 8, np.random.default_rng(0))
     labels = samples.labels[0]
-    assert (labels == 1).sum() == 2 and (labels == 0).sum() == 1 and (labels == -1).sum() == 5
+    assert (labels == 1).sum() == 2
+    assert (labels == 0).sum() == 1
+    assert (labels == -1).sum() == 5
     positive = labels == 1
     moved = apply_offsets(samples.rois[0][positive], samples.offsets[0][positive])
     torch.testing.assert_close(moved, lesion.expand(2, 4))
@@ -45,4 +47,5 @@ def test_at_most_a_quarter_are_lesions() -> None:
 
 def test_no_lesion_and_no_proposal() -> None:
     samples = sample_head([torch.zeros(0, 4)], [torch.zeros(0, 4)], [torch.zeros(0, 4)], 4, np.random.default_rng(0))
-    assert (samples.labels == -1).all() and samples.rois.shape == (1, 4, 4)
+    assert (samples.labels == -1).all()
+    assert samples.rois.shape == (1, 4, 4)

@@ -29,7 +29,8 @@ def test_four_millimetre_lesion_has_a_positive_pixel_wherever_it_lies() -> None:
     for x, y in rng.uniform(20, 24, (100, 2)):
         targets = proposal_targets(torch.tensor([box(x, y, side, side)], dtype=torch.float32), CERTAIN, 16, 16)
         row, column = np.argwhere(targets.centerness.numpy() == 1)[0]
-        assert abs(4 * column - x) <= 2 and abs(4 * row - y) <= 2
+        assert abs(4 * column - x) <= 2
+        assert abs(4 * row - y) <= 2
         assert (targets.distances[:, row, column] >= 0).all()
 
 
@@ -57,5 +58,6 @@ def test_uncertain_box_ignores_but_never_hides_a_certain_one(uncertain: bool) ->
 
 def test_no_box_is_all_background() -> None:
     targets = proposal_targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.bool), 4, 6)
-    assert targets.centerness.shape == (4, 6) and not targets.centerness.any()
+    assert targets.centerness.shape == (4, 6)
+    assert not targets.centerness.any()
     assert targets.distances.shape == (4, 4, 6)
