@@ -260,13 +260,13 @@ def group_slices(grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, cha
     slices = chosen[:, None] + np.arange(first, first + images * channels)
     step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
     clamped = slices.clip(0, len(grid) - 1)
-    if len(chosen) and np.array_equal(slices, clamped) and (np.diff(chosen) == step).all():
-        along_z, along_y, along_x = grid.strides
-        views: NDArray[Scalar] = as_strided(
-            grid[slices[0, 0] :],
-            (len(chosen), images, channels, *grid.shape[1:]),
-            (step * along_z, channels * along_z, along_z, along_y, along_x),
-            writeable=False,
-        )
-        return views
-    return grid[clamped.reshape(-1, images, channels)]
+    if len(chosen) == 0 or not np.array_equal(slices, clamped) or (np.diff(chosen) != step).any():
+        copies: NDArray[Scalar] = grid[clamped.reshape(-1, images, channels)]
+        return copies
+    along_z, along_y, along_x = grid.strides
+    return as_strided(
+        grid[slices[0, 0] :],
+        (len(chosen), images, channels, *grid.shape[1:]),
+        (step * along_z, channels * along_z, along_z, along_y, along_x),
+        writeable=False,
+    )
