@@ -1,6 +1,6 @@
 """One slice of a CT turned the way radiologists look at it, in grey levels of a CT window.
 
-Axial slices show the patient's left on the right and the back at the bottom; coronal and sagittal ones have the head up.
+Axial slices show the patient's left on the right and the back at the bottom; the others have the head up.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LETTERS = ("RL", "AP", "IS")
 """Names of the two ends of each patient axis (DICOM PS3.3 C.7.6.1.1.1), against LPS and along it."""
 
 SCREENS = {0: ((0, 1, 0), (0, 0, -1)), 1: ((1, 0, 0), (0, 0, -1)), 2: ((1, 0, 0), (0, 1, 0))}
-"""Patient directions (LPS) that run right and down on the screen, for slices across left-right, front-back, head-feet."""
+"""Patient directions (LPS) along the screen's right and down, for slices across left-right, front-back, head-feet."""
 
 
 @dataclass(frozen=True)

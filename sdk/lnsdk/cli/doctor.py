@@ -1,0 +1,118 @@
+"""``lnsdk doctor``: what is installed, what works, and what to do about the rest."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from platform import platform, python_version
+
+from lnsdk._version import __version__
+from lnsdk.cli.console import command_parser, plain_table
+from lnsdk.errors import BackendUnavailable, InputError
+
+PACKAGES = (
+    "numpy",
+    "numba",
+    "pydicom",
+    "highdicom",
+    "SimpleITK",
+    "onnxruntime",
+    "pyjpegls",
+    "pylibjpeg-openjpeg",
+    "pillow",
+)
+"""What the runtime is built on."""
+
+Check = Callable[[], str]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns 0 when the default path from a CT to lesions works, else 1."""
+    from rich.console import Console
+
+    _parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    versions = plain_table("versions", [("package", "left"), ("version", "left")])
+    versions.add_row("lnsdk", __version__)
+    versions.add_row("python", f"{python_version()} on {platform()}")
+    for package in PACKAGES:
+        versions.add_row(package, _installed(package))
+    console.print(versions)
+
+    required: dict[str, Check] = {
+        "compiled kernels": _compiled_kernels,
+        "numba kernels": _numba_kernels,
+        "default model": _default_model,
+        "detection": _detection,
+    }
+    works = True
+    for name, check in required.items():
+        passed, text = _outcome(check)
+        works &= passed
+        console.print(f" {'ok' if passed else 'FAILED':<8} {name}: {text}", markup=False)
+    for name, reason in _backends().items():
+        text = f"backend {name}" if reason is None else f"backend {name}: {reason}"
+        console.print(f" {'ok' if reason is None else 'missing':<8} {text}", markup=False)
+    return 0 if works else 1
+
+
+def _outcome(check: Check) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except (ImportError, OSError, InputError, BackendUnavailable) as error:
+        return False, " ".join(str(error).split())
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return f"missing; install it with `pip install {package}`"
+
+
+def _compiled_kernels() -> str:
+    from lnsdk import _C
+
+    return f"lnsdk._C, built for {_C.__version__}"
+
+
+def _numba_kernels() -> str:
+    from lnsdk import ops
+    from lnsdk.ops._jit import cache_folder
+
+    ops.warm_up()
+    return f"compiled, cached in {cache_folder()}"
+
+
+def _default_model() -> str:
+    from lnsdk.bundle import read_bundle
+
+    bundle = read_bundle()
+    return f"{bundle.name} {bundle.version}, SHA-256 {bundle.sha256}"
+
+
+def _detection() -> str:
+    """Run the default detector on a small block of water in air."""
+    import numpy as np
+
+    from lnsdk.pipelines.detector import Detector
+    from lnsdk.volume import Volume
+
+    voxels = np.full((8, 64, 64), -1000, np.int16)
+    voxels[:, 16:48, 16:48] = 0
+    result = Detector()(Volume(voxels, np.diag([1.0, 1.0, 2.0, 1.0])))
+    engine = result.provenance
+    return f"{engine.backend} on {engine.device}, {engine.precision}"
+
+
+def _backends() -> dict[str, str | None]:
+    from lnsdk.backends import BACKENDS
+
+    return {name: backend.why_unavailable() for name, backend in BACKENDS.items()}
+
+
+def _parser() -> ArgumentParser:
+    return command_parser(
+        "doctor",
+        "Show versions, and check kernels, engines and the default model. Exit code 0 when `lnsdk detect` works here.",
+        ["lnsdk doctor"],
+    )
