@@ -1,0 +1,91 @@
+"""DICOM: from objects to a volume in HU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lnsdk.errors import InputError
+from lnsdk.io.objects import DicomObject
+from lnsdk.io.pixels import Findings, check_quantity, hounsfield
+from lnsdk.io.series import Slice, find_series
+from lnsdk.io.stack import Stack, arrange
+from lnsdk.volume import Volume
+
+
+def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) -> Volume:
+    """Build the CT volume that some DICOM objects hold.
+
+    Parameters
+    ----------
+    objects
+        In any order; what is no CT slice is set aside with a warning.
+    series
+        Series Instance UID or number in the list of volumes, where there are several.
+
+    Returns
+    -------
+    The volume, its slices along the slice normal (row x column direction), HU as int16 (z, y, x).
+
+    Raises
+    ------
+    InputError
+        With the reason why there is no volume, or none that can be trusted.
+    """
+    chosen, warnings = find_series(objects, series)
+    warnings += check_quantity(chosen.slices)
+    stack = arrange(chosen.slices)
+    voxels, more = _decode(stack)
+    nearest = [above if weight > 0.5 else below for below, above, weight in stack.sources]
+    first = chosen.slices[0].parent
+    return Volume(
+        voxels=voxels,
+        affine=stack.affine,
+        warnings=(*warnings, *stack.warnings, *more),
+        series_uid=chosen.uid,
+        study_uid=first.study_uid,
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        sop_instance_uids=tuple(stack.slices[index].parent.sop_instance_uid for index in nearest),
+        description=chosen.description,
+    )
+
+
+def _decode(stack: Stack) -> tuple[npt.NDArray[np.int16], list[str]]:
+    findings = Findings()
+    form = stack.slices[0].pixels
+    voxels = np.empty((len(stack.slices), form.rows, form.columns), np.int16)
+    for index, hu in hounsfield(stack.slices, findings):
+        voxels[index] = hu
+    warnings = _check_duplicates(stack, voxels)
+    return _on_grid(stack, voxels), warnings + findings.warnings
+
+
+def _check_duplicates(stack: Stack, voxels: npt.NDArray[np.int16]) -> list[str]:
+    """Refuse slices in one place that differ; there is no telling which of them is meant."""
+    extra = [part for _, part in stack.duplicates]
+    for number, hu in hounsfield(extra, Findings()):
+        index = stack.duplicates[number][0]
+        if not np.array_equal(hu, voxels[index]):
+            raise _different(stack.slices[index], extra[number])
+    return [f"{len(extra)} exact duplicates of slices were dropped"] if extra else []
+
+
+def _different(first: Slice, second: Slice) -> InputError:
+    return InputError(
+        "duplicate-position",
+        f"the slices with {first.label} and with {second.label} lie in the same place but differ: "
+        "export each acquisition or reconstruction as its own series",
+    )
+
+
+def _on_grid(stack: Stack, voxels: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Bring the slices to the uniform grid: copies where a slice is there, linear interpolation where none is."""
+    sources = stack.sources
+    if sources == [(index, index, 0.0) for index in range(len(voxels))]:
+        return voxels
+    grid = np.empty((stack.count, *voxels.shape[1:]), np.int16)
+    for target, (below, above, weight) in zip(grid, sources, strict=True):
+        target[:] = np.rint(voxels[below] * (1 - weight) + voxels[above] * weight) if weight else voxels[below]
+    return grid
