@@ -20,28 +20,38 @@ CATALOGUE: Final = Path(__file__).with_name("backgrounds.json")
 """The reviewed volumes, kept beside this module."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Background:
     """One reviewed volume.
 
     Boxes are float32 (N, 6): x1, y1, z1, x2, y2, z2 in continuous voxel indices of the volume as `lnsdk.read` returns
     it, the centre of the first voxel at 0.
+
+    Attributes
+    ----------
+    id : str
+        Name of the volume, unique in the catalogue.
+    path : Path
+        Series folder or file.
+    patient : str
+        Label of the patient; splits are made by it.
+    role : {"train", "validation", "test"}
+        What the volume may be used for.
+    suspicious : ndarray, (N, 6)
+        Places that look like lesions, generously sized: ignored in training, no hit and no false positive in a test.
+    notes : tuple of str
+        What was seen in each suspicious box.
+    liver : ndarray, (N, 6)
+        Boxes inside the liver, where liver lesions may be placed. Empty when the volume shows no liver.
     """
 
     id: str
-    """Name of the volume, unique in the catalogue."""
     path: Path
-    """Series folder or file."""
     patient: str
-    """Label of the patient; splits are made by it."""
     role: Role
-    """What the volume may be used for."""
     suspicious: npt.NDArray[np.float32]
-    """Places that look like lesions, generously sized: ignored in training, no hit and no false positive in a test."""
     notes: tuple[str, ...]
-    """What was seen in each suspicious box."""
     liver: npt.NDArray[np.float32]
-    """Boxes that lie inside the liver, where liver lesions may be placed. Empty when the volume shows no liver."""
 
 
 def load_backgrounds(
@@ -51,11 +61,11 @@ def load_backgrounds(
 
     Parameters
     ----------
-    data_root
+    data_root : str or Path
         Folder that the paths in the catalogue are relative to: the one that holds `ct/`.
-    role
+    role : {"train", "validation", "test"}, optional
         Only the volumes of this role; all of them by default.
-    catalogue
+    catalogue : Path
         JSON file with the volumes.
 
     Returns

@@ -1,0 +1,384 @@
+"""Runs a detector over simulated test cases, whose lesions are known, and counts what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnsdk.metrics import Froc, froc, froc_by_group
+from lnsdk.metrics.froc import Overlap
+from lnsdk.ops import iobb
+from lnsdk.results import Detections
+from lnsdk.volume import Volume
+
+HIT_OVERLAP: Final = 0.3
+"""3D overlap of a hit (LENS, section V)."""
+
+SIZE_CLASSES: Final = ((6.0, "under 6 mm"), (12.0, "6 to 12 mm"), (30.0, "12 to 30 mm"), (np.inf, "30 mm and more"))
+"""Upper end (mm, not included) and name of each class of lesion diameter."""
+
+
+class Found(NamedTuple):
+    """What a detector found in one volume.
+
+    Attributes
+    ----------
+    boxes : ndarray, (N, 6)
+        x1, y1, z1, x2, y2, z2 in continuous voxel indices of the volume as given.
+    scores : ndarray, (N,)
+        Fused score of each box.
+    expert_scores : mapping of str to ndarray, (N,)
+        Each expert's score of each box. May be empty when there is no box.
+    """
+
+    boxes: NDArray[np.floating[Any]]
+    scores: NDArray[np.floating[Any]]
+    expert_scores: Mapping[str, NDArray[np.floating[Any]]]
+
+
+Detect = Callable[[Volume], Found]
+"""A detector as it is evaluated: with every box it finds, whatever its score."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationCase:
+    """A volume whose lesions are all known.
+
+    Attributes
+    ----------
+    id : str
+        Name, unique within the test.
+    volume : Volume
+        The CT with the lesions in it.
+    boxes : ndarray, (M, 6)
+        The lesions, in continuous voxel indices of `volume`.
+    types : tuple of str
+        Their types.
+    diameters : ndarray, (M,)
+        Their diameters in mm.
+    ignored : ndarray, (K, 6)
+        Places where a detection that hits no lesion does not count.
+    kind : {"real", "phantom"}
+        Where the background comes from.
+    seed : int
+        Insertion seed of the set that the case belongs to.
+    """
+
+    id: str
+    volume: Volume
+    boxes: NDArray[np.floating[Any]]
+    types: tuple[str, ...]
+    diameters: NDArray[np.floating[Any]]
+    ignored: NDArray[np.floating[Any]]
+    kind: Literal["real", "phantom"]
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """A case without its voxels, and what was found in it; the attributes are those of `EvaluationCase`."""
+
+    id: str
+    boxes: NDArray[np.floating[Any]]
+    types: tuple[str, ...]
+    diameters: NDArray[np.floating[Any]]
+    ignored: NDArray[np.floating[Any]]
+    kind: Literal["real", "phantom"]
+    seed: int
+    found: Found
+
+
+@dataclass(frozen=True)
+class Row:
+    """One curve of an evaluation.
+
+    Attributes
+    ----------
+    table : str
+        What the lesions or volumes are told apart by.
+    label : str
+        Which of them these are.
+    ranking : str
+        Whose scores rank the boxes: "fused" or an expert's name.
+    overlap : {"iobb", "iou"}
+        What a hit is measured by.
+    froc : Froc
+        The curve.
+    """
+
+    table: str
+    label: str
+    ranking: str
+    overlap: Overlap
+    froc: Froc
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All curves of a test on simulated lesions.
+
+    Attributes
+    ----------
+    rows : tuple of Row
+        Table by table; the first is the fused detector over everything.
+    experts : tuple of str
+        Names of the experts.
+    volumes : mapping of str to int
+        Number of volumes with a real and with a phantom background.
+    lesions : int
+        Number of lesions.
+    seeds : tuple of int
+        Insertion seeds.
+    bootstraps : int
+        Resamples behind the intervals.
+    """
+
+    rows: tuple[Row, ...]
+    experts: tuple[str, ...]
+    volumes: Mapping[str, int]
+    lesions: int
+    seeds: tuple[int, ...]
+    bootstraps: int
+
+    @property
+    def overall(self) -> Froc:
+        """Fused detector over all lesions, IoBB."""
+        return self.rows[0].froc
+
+
+class Control(NamedTuple):
+    """Scores at places where lesions were inserted at zero contrast.
+
+    Attributes
+    ----------
+    before, after : ndarray, (M,)
+        Highest score of a box that hits the place without and with the insertion, 0 where there is none.
+    """
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    @property
+    def mean_rise(self) -> float:
+        """How much the insertion raised the score on average; 0 for an insertion that leaves no trace."""
+        return float((self.after - self.before).mean())
+
+
+def from_detections(detections: Detections) -> Found:
+    """Arrays of what `lnsdk.Detector` answered; run it with ``threshold=0``, or the curve ends early."""
+    lesions = detections.lesions
+    names = tuple(dict.fromkeys(name for lesion in lesions for name in lesion.expert_scores))
+    return Found(
+        boxes=np.array([lesion.box for lesion in lesions], np.float32).reshape(-1, 6),
+        scores=np.array([lesion.score for lesion in lesions], np.float32),
+        expert_scores={
+            name: np.array([lesion.expert_scores[name] for lesion in lesions], np.float32) for name in names
+        },
+    )
+
+
+def run(
+    detect: Detect, cases: Iterable[EvaluationCase], progress: Callable[[CaseResult], None] | None = None
+) -> tuple[CaseResult, ...]:
+    """Run a detector over cases; each volume is let go before the next is asked for.
+
+    Parameters
+    ----------
+    detect : callable
+        Volume to `Found`.
+    cases : iterable of EvaluationCase
+        May be a generator, so that only one volume is in memory.
+    progress : callable, optional
+        Called with each result.
+
+    Returns
+    -------
+    tuple of CaseResult
+    """
+    results = []
+    for case in cases:
+        result = CaseResult(
+            case.id, case.boxes, case.types, case.diameters, case.ignored, case.kind, case.seed, detect(case.volume)
+        )
+        results.append(result)
+        if progress is not None:
+            progress(result)
+    return tuple(results)
+
+
+def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: int = 0) -> Evaluation:
+    """Compute the curves of a test: fused and per expert, by lesion type, size, background and insertion seed.
+
+    An expert's curve ranks the boxes of the fused detector by that expert's scores. Groups of lesions share the false
+    positives of all detections; groups of volumes have their own.
+
+    Parameters
+    ----------
+    results : sequence of CaseResult
+        What `run` returned.
+    bootstraps, seed : int
+        Of the 95 % intervals over volumes.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        When there is no lesion in any case.
+    """
+    experts = tuple(dict.fromkeys(name for result in results for name in result.found.expert_scores))
+
+    def curve(
+        table: str, label: str, chosen: Sequence[CaseResult], ranking: str = "fused", overlap: Overlap = "iobb"
+    ) -> Row:
+        predictions, truths, ignored = _inputs(chosen, ranking)
+        result = froc(
+            predictions,
+            truths,
+            overlap=overlap,
+            threshold=HIT_OVERLAP,
+            ignore=ignored,
+            bootstraps=bootstraps,
+            seed=seed,
+        )
+        return Row(table, label, ranking, overlap, result)
+
+    def grouped(table: str, groups: Sequence[Sequence[str]], ranking: str = "fused") -> list[Row]:
+        predictions, truths, ignored = _inputs(results, ranking)
+        curves = froc_by_group(
+            predictions, truths, groups, threshold=HIT_OVERLAP, ignore=ignored, bootstraps=bootstraps, seed=seed
+        )
+        return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=_order)]
+
+    types = [result.types for result in results]
+    sizes = [[size_class(diameter) for diameter in result.diameters] for result in results]
+    rows = [
+        curve("ranking", ranking, results, ranking, overlap)
+        for overlap in ("iobb", "iou")
+        for ranking in ("fused", *experts)
+    ]
+    rows += grouped("lesion type", types)
+    rows += grouped("lesion size", sizes)
+    rows += [curve("background", kind, chosen) for kind, chosen in _split(results, lambda result: result.kind)]
+    rows += [curve("insertion seed", s, chosen) for s, chosen in _split(results, lambda result: str(result.seed))]
+    for expert in experts:
+        rows += grouped(f"lesion type, expert {expert}", types, expert)
+    return Evaluation(
+        rows=tuple(rows),
+        experts=experts,
+        volumes={kind: sum(result.kind == kind for result in results) for kind in ("real", "phantom")},
+        lesions=sum(len(result.boxes) for result in results),
+        seeds=tuple(sorted({result.seed for result in results})),
+        bootstraps=bootstraps,
+    )
+
+
+def evaluate(
+    detect: Detect,
+    cases: Iterable[EvaluationCase],
+    *,
+    bootstraps: int = 1000,
+    seed: int = 0,
+    progress: Callable[[CaseResult], None] | None = None,
+) -> Evaluation:
+    """`run`, then `summarize`."""
+    return summarize(run(detect, cases, progress), bootstraps=bootstraps, seed=seed)
+
+
+def size_class(diameter_mm: float) -> str:
+    """Name of the size class of a diameter in mm."""
+    return next(name for upper, name in SIZE_CLASSES if diameter_mm < upper)
+
+
+def scores_at(found: Found, boxes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Highest score of a detection that hits each box.
+
+    Parameters
+    ----------
+    found : Found
+        Of one volume.
+    boxes : ndarray, (M, 6)
+        Places in the same voxels.
+
+    Returns
+    -------
+    ndarray, (M,)
+        0 where nothing hits.
+    """
+    if len(found.boxes) == 0 or len(boxes) == 0:
+        return np.zeros(len(boxes))
+    hits = iobb(found.boxes, boxes) >= HIT_OVERLAP
+    return np.asarray(np.where(hits, found.scores[:, None], 0.0).max(axis=0), np.float64)
+
+
+def zero_contrast_control(detect: Detect, cases: Iterable[tuple[Volume, Volume, NDArray[np.floating[Any]]]]) -> Control:
+    """Ask whether inserting lesions without contrast leaves a trace that a detector can see.
+
+    Parameters
+    ----------
+    detect : callable
+        Volume to `Found`.
+    cases : iterable of (untouched volume, the same after the insertion at zero contrast, boxes of the insertions)
+        Boxes (M, 6) in voxels.
+
+    Returns
+    -------
+    Control
+
+    Raises
+    ------
+    ValueError
+        When there is no insertion at all.
+    """
+    before, after = [np.zeros(0)], [np.zeros(0)]
+    for untouched, inserted, boxes in cases:
+        before.append(scores_at(detect(untouched), boxes))
+        after.append(scores_at(detect(inserted), boxes))
+    control = Control(np.concatenate(before), np.concatenate(after))
+    if len(control.before) == 0:
+        raise ValueError("cases must hold at least one inserted lesion, got none")
+    return control
+
+
+def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0) -> float:
+    """Score threshold at which the fused detector gives so many false positives per volume, for the bundle."""
+    predictions, truths, ignored = _inputs(results, "fused")
+    curve = froc(predictions, truths, threshold=HIT_OVERLAP, ignore=ignored, bootstraps=0)
+    return curve.threshold_at(false_positives)
+
+
+def _inputs(
+    results: Sequence[CaseResult], ranking: str
+) -> tuple[
+    list[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]],
+    list[NDArray[np.floating[Any]]],
+    list[NDArray[np.floating[Any]]],
+]:
+    predictions = [(result.found.boxes, _scores(result.found, ranking)) for result in results]
+    return predictions, [result.boxes for result in results], [result.ignored for result in results]
+
+
+def _scores(found: Found, ranking: str) -> NDArray[np.floating[Any]]:
+    if ranking == "fused" or len(found.boxes) == 0:
+        return found.scores
+    return found.expert_scores[ranking]
+
+
+def _split(results: Sequence[CaseResult], key: Callable[[CaseResult], str]) -> list[tuple[str, list[CaseResult]]]:
+    """Results by key, without the groups that hold no lesion."""
+    groups: dict[str, list[CaseResult]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return [(name, group) for name, group in groups.items() if any(len(result.boxes) for result in group)]
+
+
+def _order(label: str) -> tuple[int, str]:
+    """Size classes by size, everything else by name."""
+    names = [name for _, name in SIZE_CLASSES]
+    return (names.index(label) if label in names else -1, label)

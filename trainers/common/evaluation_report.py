@@ -1,0 +1,186 @@
+"""Writes an evaluation on simulated lesions as JSON, Markdown tables and a picture; each of them says simulated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lnsdk.metrics import Froc
+from lnsdk.trainers.common.evaluation import HIT_OVERLAP, Evaluation, Row
+
+DATA_KIND: Final = "simulated lesions"
+"""What every table, figure and file says that it was measured on."""
+
+_RANGE: Final = (0.125, 8.0)
+_NAMES: Final = {"iobb": "IoBB", "iou": "IoU"}
+
+
+class ReportFiles(NamedTuple):
+    """Where a report was written.
+
+    Attributes
+    ----------
+    json, markdown, picture : Path
+        Its three files.
+    """
+
+    json: Path
+    markdown: Path
+    picture: Path
+
+
+def write_report(evaluation: Evaluation, folder: Path, title: str) -> ReportFiles:
+    """Write ``froc.json``, ``froc.md`` and ``froc.png`` into a folder.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What to write.
+    folder : Path
+        Made when missing.
+    title : str
+        What was evaluated.
+
+    Returns
+    -------
+    ReportFiles
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = ReportFiles(folder / "froc.json", folder / "froc.md", folder / "froc.png")
+    files.json.write_text(json.dumps(as_json(evaluation, title), indent=1) + "\n", encoding="utf-8")
+    files.markdown.write_text(as_markdown(evaluation, title), encoding="utf-8")
+    draw_curves(evaluation, files.picture, title)
+    return files
+
+
+def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
+    """All rows with their curves' values at the false positives asked for."""
+    return {
+        "title": title,
+        "data": DATA_KIND,
+        "overlap_of_a_hit": HIT_OVERLAP,
+        "volumes": dict(evaluation.volumes),
+        "lesions": evaluation.lesions,
+        "insertion_seeds": list(evaluation.seeds),
+        "bootstraps_over_volumes": evaluation.bootstraps,
+        "experts": list(evaluation.experts),
+        "threshold_at_one_false_positive_per_volume": _number(evaluation.overall.threshold_at(1.0)),
+        "rows": [
+            {
+                "table": row.table,
+                "label": row.label,
+                "ranking": row.ranking,
+                "overlap": row.overlap,
+                "volumes": row.froc.volumes,
+                "lesions": row.froc.lesions,
+                "false_positives_per_volume": row.froc.false_positives.tolist(),
+                "sensitivity": _numbers(row.froc.sensitivity),
+                "interval_95": [_numbers(ends) for ends in row.froc.interval],
+                "mean_sensitivity": _number(row.froc.mean_sensitivity),
+                "mean_interval_95": _numbers(row.froc.mean_interval),
+            }
+            for row in evaluation.rows
+        ],
+    }
+
+
+def as_markdown(evaluation: Evaluation, title: str) -> str:
+    """One table per way of telling lesions apart, sensitivity at each number of false positives per volume."""
+    real, phantom = evaluation.volumes["real"], evaluation.volumes["phantom"]
+    lines = [
+        f"# {title} ({DATA_KIND})",
+        "",
+        f"All lesions are simulated: {evaluation.lesions} in {real + phantom} volumes, {real} with a real CT as "
+        f"background and {phantom} with a phantom; insertion seeds {', '.join(map(str, evaluation.seeds))}. "
+        f"Sensitivity at false positives per volume; a hit has a 3D overlap of at least {HIT_OVERLAP}; brackets are "
+        f"95 % intervals from {evaluation.bootstraps} resamples of the volumes. Groups of lesions share the false "
+        "positives of all detections.",
+    ]
+    for table, rows in _tables(evaluation.rows):
+        lines += ["", f"## By {table} ({DATA_KIND})", "", *_table(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def draw_curves(evaluation: Evaluation, path: Path, title: str) -> None:
+    """Draw the curves of the fused detector and the experts, and those of the lesion types, as a PNG."""
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title} ({DATA_KIND}: {evaluation.lesions} in {sum(evaluation.volumes.values())} volumes)")
+    panels = (
+        ("by ranking", [row for row in evaluation.rows if row.table == "ranking" and row.overlap == "iobb"]),
+        ("by lesion type, fused", [row for row in evaluation.rows if row.table == "lesion type"]),
+    )
+    for axes, (name, rows) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        for row in rows:
+            _draw(axes, row)
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(*_RANGE)
+        axes.set_xticks(evaluation.overall.false_positives)
+        axes.set_xticklabels([_fraction(value) for value in evaluation.overall.false_positives])
+        axes.set_ylim(0, 1)
+        axes.set_title(f"{DATA_KIND}, {name}", fontsize=10)
+        axes.set_xlabel("false positives per volume")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, loc="lower right")
+    figure.axes[0].set_ylabel(f"sensitivity (3D IoBB of at least {HIT_OVERLAP})")
+    figure.savefig(path, dpi=110)
+
+
+def _draw(axes: Any, row: Row) -> None:
+    grid = np.geomspace(*_RANGE, 200)
+    curve = row.froc
+    values = (
+        np.interp(grid, curve.curve_false_positives, curve.curve_sensitivity, left=0.0) if _has_points(curve) else 0
+    )
+    label = f"{row.label} ({curve.lesions}): {curve.mean_sensitivity:.3f}"
+    (line,) = axes.plot(
+        grid, np.broadcast_to(values, grid.shape), label=label, linewidth=2 if row.label == "fused" else 1.2
+    )
+    if row.label == "fused":
+        axes.fill_between(curve.false_positives, *curve.interval.T, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def _has_points(curve: Froc) -> bool:
+    return len(curve.curve_thresholds) > 0
+
+
+def _tables(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    tables: dict[str, list[Row]] = {}
+    for row in rows:
+        tables.setdefault(row.table, []).append(row)
+    return list(tables.items())
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    points = [_fraction(value) for value in rows[0].froc.false_positives]
+    lines = [
+        f"| {DATA_KIND} | overlap | volumes | lesions | {' | '.join(points)} | mean | 95 % interval |",
+        "|" + "---|" * (len(points) + 6),
+    ]
+    for row in rows:
+        curve = row.froc
+        cells = [row.label, _NAMES[row.overlap], str(curve.volumes), str(curve.lesions)]
+        cells += [f"{value:.3f}" for value in curve.sensitivity]
+        cells += [f"**{curve.mean_sensitivity:.3f}**", "{:.3f} to {:.3f}".format(*curve.mean_interval)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _fraction(value: float) -> str:
+    return str(Fraction(value).limit_denominator(64))
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [_number(value) for value in values]
+
+
+def _number(value: float) -> float | None:
+    """Rounded; None, which JSON knows, for what is not finite."""
+    return round(float(value), 6) if np.isfinite(value) else None
