@@ -28,5 +28,5 @@ class InputError(ValueError):
         return str(self.args[1])
 
 
-class BackendUnavailable(RuntimeError):
+class BackendUnavailable(RuntimeError):  # noqa: N818: a condition of the machine, as in ModuleNotFound
     """An inference engine that is not installed or cannot run here; the message says why and what to install."""

@@ -74,8 +74,7 @@ class Geometry:
         float64 (N, 3): continuous voxel indices x, y, z.
         """
         offsets = _checked_points(points) - self.affine[:3, 3]
-        voxels: npt.NDArray[np.float64] = np.linalg.solve(self.affine[:3, :3], offsets.T).T
-        return voxels
+        return np.linalg.solve(self.affine[:3, :3], offsets.T).T.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

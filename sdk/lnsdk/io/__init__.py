@@ -31,9 +31,9 @@ def read(path: PathLike | Sequence[PathLike], series: str | int | None = None) -
 
     Returns
     -------
-    HU as int16 (z, y, x), and the affine from voxel (x, y, z, 1) to DICOM LPS in mm. `Volume.warnings` says what was odd:
-    a missing slice or a small irregularity (interpolated), duplicates (dropped), objects that are no slices (set aside),
-    a single slice. For DICOM, z runs along the slice normal, row x column direction (PS3.3 C.7.6.2.1.1).
+    HU as int16 (z, y, x), and the affine from voxel (x, y, z, 1) to DICOM LPS in mm. `Volume.warnings` says what was
+    odd: a missing slice or a small irregularity (interpolated), duplicates (dropped), objects that are no slices (set
+    aside), a single slice. For DICOM, z runs along the slice normal, row x column direction (PS3.3 C.7.6.2.1.1).
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read(path: PathLike | Sequence[PathLike], series: str | int | None = None) -
             return _with_warning(read_dicom(objects, series), _set_aside(0, foreign, len(images)))
     raise InputError(
         "not-dicom",
-        f"none of {foreign} files is DICOM, NIfTI, MetaImage or NRRD: give a folder, zip or list that holds a CT series",
+        f"no DICOM, NIfTI, MetaImage or NRRD among {foreign} files: give a folder, zip or list that holds a CT series",
     )
 
 

@@ -35,6 +35,7 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
         With the reason why there is no volume, or none that can be trusted.
     """
     chosen, warnings = find_series(objects, series)
+    _check_frames(chosen.slices)
     warnings += check_quantity(chosen.slices)
     stack = arrange(chosen.slices)
     voxels, more = _decode(stack)
@@ -50,6 +51,17 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
         sop_instance_uids=tuple(stack.slices[index].parent.sop_instance_uid for index in nearest),
         description=chosen.description,
     )
+
+
+def _check_frames(slices: Sequence[Slice]) -> None:
+    for part in slices:
+        frames, places = part.pixels.frames, len(part.parent.planes)
+        if frames != places:
+            raise InputError(
+                "bad-header",
+                f"the object with {part.label} has {frames} frames but says where {places} of them lie: "
+                "export the original series",
+            )
 
 
 def _decode(stack: Stack) -> tuple[npt.NDArray[np.int16], list[str]]:

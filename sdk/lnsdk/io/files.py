@@ -1,6 +1,6 @@
 """The files behind a path: one file, a folder with its sub-folders, a zip, or a list of any of these.
 
-A zip is never unpacked to disk: its members are read into memory one at a time, after their names and sizes were checked.
+A zip is never unpacked to disk: its members are read into memory one at a time, once names and sizes are checked.
 """
 
 from __future__ import annotations

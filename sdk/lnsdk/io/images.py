@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from lnsdk.errors import InputError
 from lnsdk.io.files import DiskFile, Source
+from lnsdk.io.itk import read_itk
 from lnsdk.io.nifti import nifti_header, read_nifti
 from lnsdk.io.series import choose_number, no_such_series, several_volumes
 from lnsdk.volume import Volume
@@ -67,8 +68,8 @@ def read_image(source: Source) -> Volume:
     Raises
     ------
     InputError
-        ``two-dimensional``, ``four-dimensional``, ``not-scalar``, ``nan``, ``bad-affine``, ``sheared-affine``, ``bad-nifti``,
-        ``unreadable-image`` or ``truncated-file``.
+        ``two-dimensional``, ``four-dimensional``, ``not-scalar``, ``nan``, ``bad-affine``, ``sheared-affine``,
+        ``bad-nifti``, ``unreadable-image`` or ``truncated-file``.
     """
     is_nifti = source.name.lower().endswith(NIFTI_SUFFIXES)
     values, affine, warnings = read_nifti(source) if is_nifti else _read_itk(source)
@@ -79,30 +80,19 @@ def read_image(source: Source) -> Volume:
 
 
 def _read_itk(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64], tuple[str, ...]]:
-    import SimpleITK
-
     with _on_disk(source) as path:
-        reader = SimpleITK.ImageFileReader()
-        reader.SetImageIO(ITK_IMAGE_IO[path.suffix.lower()])
-        reader.SetFileName(str(path))
+        image_io = ITK_IMAGE_IO[path.suffix.lower()]
         try:
-            image = reader.Execute()
+            image = read_itk(path, image_io)
         except RuntimeError as error:
             raise InputError(
-                "unreadable-image",
-                f"{source.name} cannot be read, it breaks off or is damaged: copy or convert it again",
+                "unreadable-image", f"{source.name} breaks off or is damaged: copy or convert it again"
             ) from error
-    values: npt.NDArray[Any] = SimpleITK.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("not-scalar", f"{source.name} has several values per voxel: give a CT in HU")
-    affine = np.eye(4)
-    if image.GetDimension() == 3:
-        affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-        affine[:3, 3] = image.GetOrigin()
-    is_nrrd = ITK_IMAGE_IO[path.suffix.lower()] == "NrrdImageIO"
-    if is_nrrd and not image.HasMetaDataKey("NRRD_space"):
-        return values, affine, ("the file does not say how the volume is oriented; its axes were taken for LPS",)
-    return values, affine, ()
+    if image.components != 1:
+        raise InputError("not-scalar", f"{source.name} has {image.components} values per voxel: give a CT in HU")
+    if image_io == "NrrdImageIO" and "NRRD_space" not in image.keys:
+        return image.values, image.affine, ("the file does not say how the volume is oriented; LPS was assumed",)
+    return image.values, image.affine, ()
 
 
 @contextmanager
@@ -145,7 +135,7 @@ def _check_affine(affine: npt.NDArray[np.float64], source: Source) -> None:
         angle = np.degrees(np.arcsin(np.abs(cosines).max()))
         raise InputError(
             "sheared-affine",
-            f"{source.name} has axes {angle:.1f} degrees off a right angle (gantry tilt?): resample it to a grid without shear",
+            f"{source.name} has axes {angle:.1f} degrees off a right angle: resample it to a grid without shear",
         )
 
 

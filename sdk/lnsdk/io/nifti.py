@@ -69,8 +69,8 @@ def read_nifti(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64
     Returns
     -------
     values, affine, warnings
-        Values as stored and scaled, (z, y, x), or with further axes in front; float64 (4, 4) voxel (x, y, z, 1) to LPS in mm,
-        as the sform says, or else the qform.
+        Values, scaled, (z, y, x), or with further axes in front; float64 (4, 4) voxel (x, y, z, 1) to LPS in mm, as the
+        sform says, or else the qform.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 
 from lnsdk.errors import InputError
+from lnsdk.io.itk import read_itk
 from lnsdk.io.objects import UNDEFINED_LENGTH, DicomObject, PixelFormat, Plane
 from lnsdk.io.series import Slice
 
@@ -239,22 +240,20 @@ def _aligned(values: Stored, form: PixelFormat) -> Stored:
 
 
 def _rle(frame: bytes, form: PixelFormat) -> Stored:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import RLELosslessDecoder
 
-    values, _ = get_decoder(uid.RLELossless).as_array(
-        encapsulate([frame]),
-        index=0,
-        raw=True,
-        rows=form.rows,
-        columns=form.columns,
-        number_of_frames=1,
-        samples_per_pixel=1,
-        photometric_interpretation="MONOCHROME2",
-        bits_allocated=form.bits_allocated,
-        bits_stored=form.bits_stored,
-        pixel_representation=int(form.signed),
-        pixel_keyword="PixelData",
-    )
+    options: dict[str, Any] = {
+        "rows": form.rows,
+        "columns": form.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": form.bits_allocated,
+        "bits_stored": form.bits_stored,
+        "pixel_representation": int(form.signed),
+        "pixel_keyword": "PixelData",
+    }
+    values, _ = RLELosslessDecoder.as_array(encapsulate([frame]), index=0, raw=True, **options)
     return values
 
 
@@ -262,21 +261,19 @@ def _jpeg_ls(frame: bytes, form: PixelFormat) -> Stored:
     import jpeg_ls
 
     data, info = jpeg_ls.decode_buffer(frame)
-    dtype = np.uint8 if info["bits_per_sample"] <= 8 else np.uint16
-    return np.frombuffer(data, dtype).reshape(info["height"], info["width"])
+    values: Stored = np.frombuffer(data, "u1" if info["bits_per_sample"] <= 8 else "<u2")
+    return values.reshape(info["height"], info["width"])
 
 
 def _jpeg_2000(frame: bytes, form: PixelFormat) -> Stored:
-    import openjpeg
+    from openjpeg.utils import decode
 
-    values: Stored = openjpeg.decode(frame)
+    values: Stored = decode(frame)
     return values
 
 
 def _gdcm(frame: bytes, form: PixelFormat) -> Stored:
     """Decode with GDCM, which reads files only: one with this frame and nothing else is written and removed again."""
-    import SimpleITK
-
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.UID(form.transfer_syntax)
@@ -295,10 +292,7 @@ def _gdcm(frame: bytes, form: PixelFormat) -> Stored:
     with tempfile.TemporaryDirectory(prefix="lnsdk-") as folder:
         path = Path(folder, "frame.dcm")
         dataset.save_as(path, enforce_file_format=True)
-        reader = SimpleITK.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(path))
-        values: Stored = SimpleITK.GetArrayFromImage(reader.Execute())
+        values: Stored = read_itk(path, "GDCMImageIO").values
     return values.reshape(values.shape[-2:])
 
 

@@ -107,13 +107,13 @@ def arrange(slices: Sequence[Slice]) -> Stack:
 
     _check_alike(slices)
     orientation, pixel_spacing = slices[0].orientation, slices[0].pixel_spacing
-    normal = get_normal_vector(orientation, index_convention="RD")
+    normal = get_normal_vector(orientation.tolist(), index_convention="RD")
     ordered, duplicates = _order(slices, normal)
     positions = _positions(ordered)
     distances = (positions - positions[0]) @ normal
     warnings = _check_straight(ordered, distances, normal, min(pixel_spacing))
     count, spacing, more = _grid(ordered, distances)
-    affine = create_affine_matrix_from_attributes(positions[0], orientation, pixel_spacing, spacing)
+    affine = create_affine_matrix_from_attributes(positions[0].tolist(), orientation.tolist(), pixel_spacing, spacing)
     return Stack(ordered, duplicates, distances, affine, count, spacing, (*warnings, *more))
 
 
@@ -255,8 +255,8 @@ def _is_uniform(slices: Sequence[Slice], spacing: float) -> bool:
     # The mean spacing as a hint makes highdicom measure each slice's distance from its place on the grid, where
     # comparing neighbouring gaps would let small differences add up. Tilt was judged before, in pixels.
     _, indices = get_volume_positions(
-        _positions(slices),
-        slices[0].orientation,
+        _positions(slices).tolist(),
+        slices[0].orientation.tolist(),
         rtol=UNIFORM_TOLERANCE,
         perpendicular_tol=1.0,
         allow_missing_positions=True,
