@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lnsdk import InputError
+from lnsdk.bundle import read_bundle
+from lnsdk.pipelines.settings import read_settings
+from tests.toy_bundle import write_toy_bundle
+
+
+def test_settings_are_read(toy: Path) -> None:
+    settings = read_settings(read_bundle(toy))
+    assert settings.experts == ("universal", "lung")
+    assert settings.spacing == (0.8, 0.8, 2.0)
+    assert settings.delta_weights == (10, 10, 5, 5)
+    assert (settings.pre_nms, settings.post_nms, settings.per_slice) == (6000, 100, 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experts": []}, "lnsdk.experts must be a list of names"),
+        ({"experts": ["lung", "lung"]}, "lnsdk.experts must hold each name once"),
+        ({"grid": None}, "lnsdk.grid must hold settings"),
+        ({"grid": {"images": 5, "channels": 3}}, "lnsdk.grid.images and grid.channels must both be 3"),
+        ({"window": [0]}, "lnsdk.window must be 2 numbers"),
+        ({"window": [-1024, float("inf")]}, "lnsdk.window must be 2 numbers"),
+        ({"max_batch": 0}, "lnsdk.max_batch must be a positive whole number, got 0"),
+        ({"max_batch": True}, "lnsdk.max_batch must be a positive whole number, got True"),
+        ({"threshold": 2}, "lnsdk.threshold must be a number from 0 to 1, got 2"),
+        ({"threshold": float("nan")}, "lnsdk.threshold must be a number from 0 to 1, got nan"),
+        ({"box_deltas": {"weights": [0, 1, 1, 1]}}, "lnsdk.box_deltas.weights must be 4 numbers of at least 0.001"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    bundle = read_bundle(write_toy_bundle(tmp_path / "toy", **change))
+    with pytest.raises(InputError, match=message) as caught:
+        read_settings(bundle)
+    assert caught.value.reason == "bundle-metadata"
+
+
+def test_another_task_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not for the detector"):
+        read_settings(read_bundle(write_toy_bundle(tmp_path / "toy", task="slide")))
