@@ -103,7 +103,7 @@ def _vote_rows(
             for j in range(columns):
                 total = 0.0
                 for i in range(top, bottom):
-                    total += votes[i, j]
+                    total += np.float64(votes[i, j])
                 column_sums[j] = total
             summed_top, summed_bottom = top, bottom
         summed_left, summed_right, value = -1, -1, np.float32(0)
