@@ -25,6 +25,7 @@ TEXTURE = {
     Organ.LIVER: (3.0, 6.0),
     Organ.SPLEEN: (3.0, 5.0),
     Organ.FAT: (5.0, 4.0),
+    Organ.SUBCUTANEOUS: (5.0, 4.0),
     Organ.MUSCLE: (7.0, 3.5),
     Organ.MARROW: (30.0, 2.2),
     Organ.BONE: (50.0, 3.0),

@@ -22,6 +22,8 @@ class Organ(IntEnum):
     """Cortical bone and cartilage."""
     OTHER = 9
     """Anything else inside the body: skin, gut, kidneys, glands."""
+    SUBCUTANEOUS = 10
+    """Fat under the skin, where no lymph node is placed."""
 
 
 ORGANS = Organ

@@ -38,7 +38,7 @@ def paint_wall(canvas: Canvas, build: Build, rng: np.random.Generator) -> None:
     if build.female:
         _paint_breasts(canvas, build, rng)
     canvas.outline(shifted, skin, 25.0, Organ.OTHER)
-    canvas.outline(shifted, skin - SKIN_MM, hu["fat"], Organ.FAT)
+    canvas.outline(shifted, skin - SKIN_MM, hu["fat"], Organ.SUBCUTANEOUS)
     canvas.outline(shifted, muscle, hu["muscle"], Organ.MUSCLE)
     chest = smooth_steps(z / build.tall, [(-70, 0.0), (-10, 1.0), (225, 1.0), (245, 0.0)])[:, None]
     high = smooth_steps(z / build.tall, [(40, 0.0), (110, 1.0)])[:, None]
