@@ -44,6 +44,9 @@ OTHER_QUANTITIES = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 """Tags of a fragment and of the end of the fragments (PS3.5 A.4), little endian."""
 
+START_OF_IMAGE = b"\xff\xd8"
+"""How a JPEG stream begins (ITU T.81 B.1.1.3)."""
+
 
 @dataclass
 class Findings:
@@ -274,6 +277,8 @@ def _jpeg_2000(frame: bytes, form: PixelFormat) -> Stored:
 
 def _gdcm(frame: bytes, form: PixelFormat) -> Stored:
     """Decode with GDCM, which reads files only: one with this frame and nothing else is written and removed again."""
+    if frame[:2] != START_OF_IMAGE:  # GDCM would print eight lines about it
+        raise ValueError("a JPEG frame must begin with FF D8")
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.UID(form.transfer_syntax)
