@@ -140,7 +140,20 @@ def _lungs(mean: F32, inside: Mask, voxel_ml: float) -> Mask:
         piece = pieces == number
         if piece.sum() * voxel_ml >= LUNG_ML and float(np.median(mean[piece])) > OUTSIDE_HU:
             lungs |= piece
-    return lungs & (mean > -985.0)
+    return lungs & (mean > -985.0) & _enclosed(mean)
+
+
+def _enclosed(mean: F32) -> Mask:
+    """What has the body on its left, right, front and back: lung has, air under a blanket or in a fold has not."""
+    body = _components(_eroded(mean > -300.0)) == 1
+
+    def both_sides(axis: int) -> Mask:
+        before = np.logical_or.accumulate(body, axis=axis)
+        behind = np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
+        sides: Mask = before & behind
+        return sides
+
+    return both_sides(1) & both_sides(2)
 
 
 def _bone(mean: F32, spread: F32, pixel: float) -> tuple[Mask, Mask]:
