@@ -35,7 +35,7 @@ lint: $(VENV)/development  ## style, types, and the stub of the compiled kernels
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=sdk $(BIN)/stubtest lnsdk._C
+	$(BIN)/stubtest --mypy-config-file pyproject.toml lnsdk._C
 
 bench: $(VENV)/development  ## time the kernels against what a user would pick instead
 	$(BIN)/pytest benchmarks --benchmark-columns=min,median,rounds --benchmark-group-by=group --benchmark-sort=name

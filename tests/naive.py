@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from lnsdk.ops import StackedBoxes
 Floats = NDArray[np.floating]
 
 
-def _size(box: Floats) -> np.floating:
+def _size(box: Floats) -> Any:
     half = len(box) // 2
     size = box[half] - box[0]
     for axis in range(1, half):
@@ -19,7 +20,7 @@ def _size(box: Floats) -> np.floating:
     return size
 
 
-def _intersection(a: Floats, b: Floats) -> np.floating:
+def _intersection(a: Floats, b: Floats) -> Any:
     half = len(a) // 2
     shared = a.dtype.type(1)
     for axis in range(half):
@@ -28,7 +29,7 @@ def _intersection(a: Floats, b: Floats) -> np.floating:
     return shared
 
 
-def _iou(a: Floats, b: Floats) -> np.floating:
+def _iou(a: Floats, b: Floats) -> Any:
     with np.errstate(all="ignore"):  # infinite boxes give NaN, which is above no threshold
         shared = _intersection(a, b)
         return shared / (_size(a) + _size(b) - shared) if shared > 0 else a.dtype.type(0)

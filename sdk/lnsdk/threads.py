@@ -51,7 +51,7 @@ def over_range(task: Callable[[int, int], None], count: int, smallest_part: int 
     """Run ``task(start, stop)`` over parts that together cover 0..count, in parallel; returns when all are done.
 
     The calling thread takes the first part and every part that no other thread has begun, so a task may itself call
-    this function.
+    this function. An error in a part is raised here once no part runs any more.
 
     Parameters
     ----------

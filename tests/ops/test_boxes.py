@@ -39,7 +39,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Boxes, Boxes, float], NDArray[np.int64]]] =
 }
 
 # x1, y1, x2, y2; the overlap of the first two is exactly 1/2, of the third with the first exactly 1/3.
-SIMPLE = [[0, 0, 2, 1], [0, 0, 1, 1], [1, 0, 3, 1], [10, 10, 12, 12]]
+SIMPLE: list[list[float]] = [[0, 0, 2, 1], [0, 0, 1, 1], [1, 0, 3, 1], [10, 10, 12, 12]]
 CASES: dict[str, tuple[list[list[float]], list[float]]] = {
     "empty": ([], []),
     "one": (SIMPLE[:1], [0.5]),

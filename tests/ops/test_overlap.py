@@ -1,5 +1,7 @@
 """IoU and IoBB in two and three dimensions against the loop-only oracles."""
 
+from typing import Any
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from lnsdk import ops
 from tests import naive
 
-OVERLAPS = {"iou": (ops.iou, naive.iou), "iobb": (ops.iobb, naive.iobb)}
+OVERLAPS: dict[str, tuple[Any, Any]] = {"iou": (ops.iou, naive.iou), "iobb": (ops.iobb, naive.iobb)}
 
 
 def _boxes(dimensions: int, dtype: type) -> st.SearchStrategy[NDArray[np.floating]]:
@@ -69,4 +71,4 @@ def test_wrong_boxes_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"a\[1\] ends before it begins along y"):
         fast([[0, 0, 1, 1], [0, 3, 2, 2]], good)
     with pytest.raises(TypeError, match="b must be real numbers"):
-        fast(good, [["x", "y", "z", "w"]])
+        fast(good, np.array([["x", "y", "z", "w"]]))

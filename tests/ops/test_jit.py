@@ -1,0 +1,106 @@
+"""Compilation of the numba kernels: when it happens, where its cache lies, and without it."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lnsdk.ops import _jit
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the cache goes in this test; forgotten before and after."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    _jit.cache_folder.cache_clear()
+    yield tmp_path
+    _jit.cache_folder.cache_clear()
+
+
+def test_the_cache_is_private(folder: Path) -> None:
+    chosen = _jit.cache_folder()
+    assert chosen.parent == folder / "cache/lnsdk"
+    assert stat.S_IMODE(chosen.stat().st_mode) == stat.S_IMODE(chosen.parent.stat().st_mode) == 0o700
+    assert _jit.cache_folder() is chosen
+
+
+def test_a_folder_that_cannot_be_made_is_passed_over(folder: Path) -> None:
+    (folder / "cache").write_text("a file where the folder should be")
+    assert _jit.cache_folder().parent == folder / f"temporary/lnsdk-{os.getuid()}"
+
+
+def test_folders_that_others_can_write_to_are_passed_over(folder: Path) -> None:
+    for shared in (folder / "cache/lnsdk", folder / f"temporary/lnsdk-{os.getuid()}"):
+        shared.mkdir(parents=True)
+        shared.chmod(0o777)
+    chosen = _jit.cache_folder()
+    assert chosen.parent == folder / "temporary"
+    assert chosen.name.startswith("lnsdk-")
+    assert stat.S_IMODE(chosen.stat().st_mode) == 0o700
+
+
+def test_a_link_is_no_private_folder(folder: Path) -> None:
+    (folder / "elsewhere").mkdir(mode=0o700)
+    (folder / "cache").mkdir()
+    (folder / "cache/lnsdk").symlink_to(folder / "elsewhere")
+    assert _jit.cache_folder().parent == folder / f"temporary/lnsdk-{os.getuid()}"
+
+
+def test_other_argument_types_are_an_error_and_not_a_compilation() -> None:
+    kernel = _jit.Kernel(_double, "void(Array(float32, 1, 'C', True), float32[::1])")
+    out = np.zeros(2, np.float32)
+    kernel(np.ones(2, np.float32), out)
+    assert out.tolist() == [2, 2]
+    with pytest.raises(TypeError, match="No matching definition"):
+        kernel(np.ones(2), out)
+
+
+def _double(values: NDArray[np.floating], out: NDArray[np.float32]) -> None:
+    for index in range(len(values)):
+        out[index] = 2 * values[index]
+
+
+EXERCISE = """
+import sys
+import numpy as np
+from lnsdk import ops
+assert "numba" not in sys.modules, "lnsdk.ops imports numba before a kernel is needed"
+ops.warm_up()
+volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+assert ops.resample_window(volume, (1, 1, 1), (1, 1, 1), window=(0, 255)).tolist() == volume.tolist()
+assert ops.vote_heatmap([[1, 2]], 2, 2, (2, 4)).tolist() == [[1, 1, 2, 2]] * 2
+"""
+
+
+def _start(cache: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", EXERCISE],
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_without_compilation(tmp_path: Path) -> None:
+    process = _start(tmp_path, NUMBA_DISABLE_JIT="1")
+    assert process.communicate()[1] == ""
+    assert process.returncode == 0
+
+
+def test_processes_that_race_for_an_empty_cache(tmp_path: Path) -> None:
+    processes = [_start(tmp_path) for _ in range(4)]
+    assert [process.communicate()[1] for process in processes] == [""] * 4
+    assert [process.returncode for process in processes] == [0] * 4
+    compiled = {path.name.partition("-")[0]: path for path in tmp_path.rglob("*.nbc")}
+    assert set(compiled) == {"slices._resample_rows", "heatmap._vote_rows"}
+    again = _start(tmp_path)
+    assert again.communicate()[1] == ""
+    assert again.returncode == 0
