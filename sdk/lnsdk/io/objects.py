@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import config
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -38,6 +38,19 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 MODALITIES_WITHOUT_SLICES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "SR", "PR", "KO", "DOC", "REG", "FID")
 """Modalities (PS3.3 C.7.3.1.1.1) whose objects never are slices, pixels or not."""
+
+UNREADABLE = (
+    BytesLengthException,
+    EOFError,
+    InvalidDicomError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises on damaged headers (found by flipping bytes of good ones)."""
 
 _KEYWORDS = (
     "ImageType", "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "SliceThickness",
@@ -231,31 +244,32 @@ class _Progress:
         """Where the element seen last ends, as far as it says so."""
         return self.offset if self.length == UNDEFINED_LENGTH else self.offset + self.length
 
+    def broke_off(self, size: int) -> bool:
+        """Whether a file of this size ends before its pixel data do, or inside an element of its header."""
+        inside_header = not self.at_pixels and self.length != UNDEFINED_LENGTH and self.end != size
+        return self.end > size or inside_header
+
+    def where(self, size: int) -> str:
+        """Say where the file broke off."""
+        return f"in its pixels, {self.end - size} bytes are missing" if self.at_pixels else "in its header"
+
 
 def _read(file: BinaryIO, source: Source) -> DicomObject:
     progress = _Progress(file)
     try:
         dataset = read_partial(file, stop_when=progress, force=True, specific_tags=_TAGS)
-    except (
-        InvalidDicomError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        ValueError,
-        NotImplementedError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         raise InputError(
             "truncated-file", f"{source.name} is damaged, its header cannot be read: copy it again"
         ) from error
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian))
-    if syntax != DeflatedExplicitVRLittleEndian and progress.end > source.size:
-        missing = progress.end - source.size
-        raise InputError("truncated-file", f"{source.name} breaks off, {missing} bytes are missing: copy it again")
+    if syntax != DeflatedExplicitVRLittleEndian and progress.broke_off(source.size):
+        raise InputError("truncated-file", f"{source.name} breaks off {progress.where(source.size)}: copy it again")
     try:
         return _describe(dataset, source, syntax, progress)
-    except ValueError as error:
-        raise InputError("bad-header", f"{source.name} has a wrong header, {error}: export the series again") from error
+    except UNREADABLE as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("bad-header", f"{source.name} has a wrong header, {reason}: export the series again") from error
 
 
 def _describe(dataset: Dataset, source: Source, syntax: str, progress: _Progress) -> DicomObject:

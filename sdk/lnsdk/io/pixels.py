@@ -79,12 +79,13 @@ def check_quantity(slices: Sequence[Slice]) -> list[str]:
     Raises
     ------
     InputError
-        ``not-hu`` or ``no-pixel-data``.
+        ``not-hu``, ``bad-header`` or ``no-pixel-data``.
     """
     for part in slices:
         if part.plane.unit in OTHER_QUANTITIES or (part.parent.has_modality_lut and part.plane.slope is None):
             what = f"values of type {part.plane.unit}" if part.plane.unit in OTHER_QUANTITIES else "a modality LUT"
             raise InputError("not-hu", f"the slice with {part.label} has {what} instead of HU: give a series in HU")
+        _check_layout(part)
         if part.pixels.photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
             raise InputError(
                 "not-hu", f"the slice with {part.label} is {part.pixels.photometric}: give a series in shades of grey"
@@ -96,6 +97,19 @@ def check_quantity(slices: Sequence[Slice]) -> list[str]:
     if any(part.plane.slope is None or part.plane.intercept is None for part in slices):
         warnings.append("rescale slope or intercept is missing; 1 and 0 were taken")
     return warnings
+
+
+def _check_layout(part: Slice) -> None:
+    form = part.pixels
+    sizes_fit = min(form.rows, form.columns) > 0 and form.samples == 1
+    bits_fit = form.bits_allocated in (8, 16, 32) and 0 < form.bits_stored <= form.high_bit + 1 <= form.bits_allocated
+    if not (sizes_fit and bits_fit):
+        raise InputError(
+            "bad-header",
+            f"the slice with {part.label} has {form.columns} x {form.rows} pixels of {form.samples} sample(s), "
+            f"{form.bits_allocated} bits allocated, {form.bits_stored} stored, high bit {form.high_bit}, "
+            "which makes no sense: export the original series",
+        )
 
 
 def hounsfield(slices: Sequence[Slice], findings: Findings) -> Iterator[tuple[int, npt.NDArray[np.int16]]]:
@@ -183,10 +197,6 @@ def _pixel_bytes(item: DicomObject, form: PixelFormat) -> bytes:
 
 def _native(data: bytes, item: DicomObject, form: PixelFormat) -> Iterator[Stored]:
     count = form.frames * form.rows * form.columns
-    if form.bits_allocated not in (8, 16, 32):
-        raise InputError(
-            "undecodable", f"{item.source.name} has {form.bits_allocated} bits per pixel: 8, 16 or 32 can be read"
-        )
     size = count * form.bits_allocated // 8
     if len(data) < size:
         raise InputError(

@@ -1,0 +1,374 @@
+"""Input that must be refused: each with its reason and one line that says what, where and what to do."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import uid
+
+from lnsdk.errors import InputError
+from lnsdk.io import read
+from lnsdk.io.files import MAX_UNPACKED_BYTES
+from tests.io import samples
+from tests.io.test_images import nifti
+
+Make = Callable[[Path], Path]
+"""Writes input under a folder and returns the path to read."""
+
+
+def empty_folder(folder: Path) -> Path:
+    return folder
+
+
+def missing_path(folder: Path) -> Path:
+    return folder / "nowhere"
+
+
+def text_files(folder: Path) -> Path:
+    (folder / "readme.txt").write_text("no image\n" * 100)
+    (folder / "a.dcm").write_text("no image either")
+    return folder
+
+
+def truncated_uncompressed(folder: Path) -> Path:
+    path = samples.save(folder, samples.series(), [f"{n}.dcm" for n in range(8)]) / "3.dcm"
+    path.write_bytes(path.read_bytes()[:-500])
+    return folder
+
+
+def truncated_in_the_header(folder: Path) -> Path:
+    path = samples.save(folder, samples.series(), [f"{n}.dcm" for n in range(8)]) / "3.dcm"
+    path.write_bytes(path.read_bytes()[:705])
+    return folder
+
+
+def truncated_compressed(folder: Path) -> Path:
+    from tests.io.test_dicom import jpeg_ls_frame
+
+    datasets = samples.series(3)
+    for dataset in datasets:
+        samples.compress(dataset, uid.JPEGLSLossless, lambda frame: jpeg_ls_frame(folder, frame))
+    path = samples.save(folder, datasets, ["0.dcm", "1.dcm", "2.dcm"]) / "2.dcm"
+    path.write_bytes(path.read_bytes()[:-500])
+    return folder
+
+
+def empty_dicom_file(folder: Path) -> Path:
+    samples.save(folder, samples.series())
+    (folder / "copy_failed.dcm").touch()
+    return folder
+
+
+def no_pixel_data(folder: Path) -> Path:
+    datasets = samples.series()
+    del datasets[2].PixelData
+    return samples.save(folder, datasets)
+
+
+def two_volumes(folder: Path) -> Path:
+    samples.save(folder / "a", samples.series())
+    return samples.save(folder / "b", samples.series(3, SeriesInstanceUID=samples.OTHER_UID, SeriesNumber=2)).parent
+
+
+def several_missing(folder: Path) -> Path:
+    return samples.save(folder, [dataset for i, dataset in enumerate(samples.series(10)) if i not in (3, 6, 7)])
+
+
+def duplicate_positions(folder: Path) -> Path:
+    again = samples.ct_slice(samples.hounsfield()[5], 2, SOPInstanceUID=f"{samples.SERIES}.99", InstanceNumber=99)
+    return samples.save(folder, [*samples.series(), again])
+
+
+def two_acquisitions(folder: Path) -> Path:
+    again = [
+        samples.ct_slice(hu, index, SOPInstanceUID=f"{samples.SERIES}.9{index}", InstanceNumber=100 + index)
+        for index, hu in enumerate(samples.hounsfield(seed=1))
+    ]
+    return samples.save(folder, [*samples.series(), *again])
+
+
+def mixed_orientation(folder: Path) -> Path:
+    datasets = samples.series()
+    datasets[5].ImageOrientationPatient = list(samples.CORONAL)
+    return samples.save(folder, datasets)
+
+
+def gantry_tilt(folder: Path) -> Path:
+    datasets = samples.series()
+    for index, dataset in enumerate(datasets):
+        x, y, z = samples.ORIGIN
+        dataset.ImagePositionPatient = [x, y + 0.6 * index, z + 2.5 * index]
+    return samples.save(folder, datasets)
+
+
+def shifted_slice(folder: Path) -> Path:
+    datasets = samples.series()
+    x, y, z = datasets[4].ImagePositionPatient
+    datasets[4].ImagePositionPatient = [x + 9, y, z]
+    return samples.save(folder, datasets)
+
+
+def irregular_spacing(folder: Path) -> Path:
+    datasets = samples.series()
+    for index in range(4, 8):
+        x, y, z = samples.ORIGIN
+        datasets[index].ImagePositionPatient = [x, y, z + 2.5 * index + 1.2]
+    return samples.save(folder, datasets)
+
+
+def mr(folder: Path) -> Path:
+    return samples.save(folder, samples.series(Modality="MR", SOPClassUID=uid.MRImageStorage))
+
+
+def two_pixel_spacings(folder: Path) -> Path:
+    datasets = samples.series()
+    for dataset in datasets[6:]:
+        dataset.PixelSpacing = [0.8, 0.8]
+    return samples.save(folder, datasets)
+
+
+def two_matrix_sizes(folder: Path) -> Path:
+    datasets = samples.series()
+    samples.set_pixels(datasets[7], np.zeros((16, 16), np.uint16))
+    return samples.save(folder, datasets)
+
+
+def two_frames_of_reference(folder: Path) -> Path:
+    datasets = samples.series()
+    datasets[0].FrameOfReferenceUID = samples.OTHER_UID
+    return samples.save(folder, datasets)
+
+
+def only_localizers(folder: Path) -> Path:
+    second = samples.localizer(InstanceNumber=2)
+    second.SOPInstanceUID = f"{samples.OTHER_UID}.1.2"
+    return samples.save(folder, [samples.localizer(), second])
+
+
+def only_reports(folder: Path) -> Path:
+    return samples.save(folder, [samples.without_pixels(uid.ComprehensiveSRStorage, "SR"), samples.segmentation()])
+
+
+def no_positions(folder: Path) -> Path:
+    return samples.save(folder, samples.series(ImagePositionPatient=None))
+
+
+def one_without_position(folder: Path) -> Path:
+    datasets = samples.series()
+    del datasets[2].ImagePositionPatient
+    return samples.save(folder, datasets)
+
+
+def skewed_orientation(folder: Path) -> Path:
+    return samples.save(folder, samples.series(ImageOrientationPatient=[1, 0, 0, 0.5, 0.866, 0]))
+
+
+def wrong_number_in_header(folder: Path) -> Path:
+    path = samples.save(folder, samples.series(), [f"{n}.dcm" for n in range(8)]) / "3.dcm"
+    path.write_bytes(path.read_bytes().replace(b"-123.0", b"-12x.0").replace(b"-115.5", b"-11x.5"))
+    return folder
+
+
+def unreadable_syntax(folder: Path) -> Path:
+    datasets = samples.series(3)
+    for dataset in datasets:
+        samples.compress(dataset, uid.MPEG4HP41, lambda frame: b"\0" * 100)
+    return samples.save(folder, datasets)
+
+
+def damaged_compression(folder: Path) -> Path:
+    datasets = samples.series(3)
+    for dataset in datasets:
+        samples.compress(dataset, uid.JPEG2000Lossless, lambda frame: b"\0" * 100)
+    return samples.save(folder, datasets)
+
+
+def effective_atomic_number(folder: Path) -> Path:
+    return samples.save(folder, samples.series(RescaleType="Z_EFF"))
+
+
+def frames_without_place(folder: Path) -> Path:
+    dataset = samples.series(1)[0]
+    samples.set_pixels(dataset, np.zeros((4, 16, 16), np.uint16))
+    dataset.NumberOfFrames = 4
+    return samples.save(folder, [dataset])
+
+
+def nan_nifti(folder: Path) -> Path:
+    values = samples.hounsfield().astype(np.float32)
+    values[1, 2, 3] = np.nan
+    return nifti(folder / "nan.nii.gz", values)
+
+
+def flat_nifti(folder: Path) -> Path:
+    return nifti(folder / "flat.nii", samples.hounsfield()[0])
+
+
+def nifti_over_time(folder: Path) -> Path:
+    return nifti(folder / "time.nii.gz", np.stack([samples.hounsfield()] * 2))
+
+
+def non_finite_affine(folder: Path) -> Path:
+    affine = np.eye(4)
+    affine[0, 3] = np.nan
+    return nifti(folder / "affine.nii", samples.hounsfield(), affine)
+
+
+def sheared_nifti(folder: Path) -> Path:
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[1, 2] = 0.8
+    return nifti(folder / "sheared.nii", samples.hounsfield(), affine)
+
+
+def truncated_nifti(folder: Path) -> Path:
+    path = nifti(folder / "short.nii", samples.hounsfield())
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+def truncated_gzip(folder: Path) -> Path:
+    path = nifti(folder / "short.nii.gz", samples.hounsfield())
+    path.write_bytes(path.read_bytes()[:-1000])
+    return path
+
+
+def text_as_nifti(folder: Path) -> Path:
+    (folder / "text.nii").write_text("no image")
+    return folder / "text.nii"
+
+
+def text_as_nrrd(folder: Path) -> Path:
+    (folder / "text.nrrd").write_text("no image")
+    return folder / "text.nrrd"
+
+
+def zip_with_parent_path(folder: Path) -> Path:
+    return write_zip(folder / "evil.zip", "../evil.dcm")
+
+
+def zip_with_absolute_path(folder: Path) -> Path:
+    return write_zip(folder / "evil.zip", "/etc/evil.dcm")
+
+
+def zip_with_windows_path(folder: Path) -> Path:
+    return write_zip(folder / "evil.zip", "study\\..\\..\\evil.dcm")
+
+
+def write_zip(path: Path, name: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, b"evil")
+    return path
+
+
+def zip_bomb(folder: Path) -> Path:
+    path = folder / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.dcm", bytes(10**6))
+        info = archive.getinfo("0.dcm")
+        info.file_size = MAX_UNPACKED_BYTES  # the directory at the end is written from this
+        info.extra = b""
+    return path
+
+
+def damaged_zip(folder: Path) -> Path:
+    path = write_zip(folder / "damaged.zip", "0.dcm")
+    path.write_bytes(path.read_bytes()[:20])
+    return path
+
+
+BAD: list[tuple[Make, str, str]] = [
+    (empty_folder, "empty-folder", "holds no files"),
+    (missing_path, "missing-path", "nowhere does not exist"),
+    (text_files, "not-dicom", "among 2 files"),
+    (truncated_uncompressed, "truncated-file", "3.dcm breaks off in its pixels, 500 bytes are missing"),
+    (truncated_in_the_header, "truncated-file", "3.dcm breaks off in its header"),
+    (truncated_compressed, "truncated-file", "2.dcm breaks off inside its compressed pixels"),
+    (empty_dicom_file, "truncated-file", "copy_failed.dcm is empty"),
+    (no_pixel_data, "no-pixel-data", "instance number 3 at z = -118.00 mm has no pixel data"),
+    (two_volumes, "several-volumes", "1) 'CHEST 2.5', 3 slices of 0.60 x 0.70 x 2.50 mm, series number 2"),
+    (several_missing, "missing-slice", "3 slices are missing: slices are 2.50 mm apart, but 5.00 mm between"),
+    (duplicate_positions, "duplicate-position", "instance number 3 at z = -118.00 mm and with instance number 99"),
+    (two_acquisitions, "duplicate-position", "lie in the same place but differ"),
+    (mixed_orientation, "mixed-orientation", "1 of 8 slices are oriented unlike the others: instance number 6"),
+    (gantry_tilt, "gantry-tilt", "tilted by 13.5 degrees"),
+    (shifted_slice, "shifted-slices", "instance number 5 at z = -113.00 mm is displaced within its plane by"),
+    (irregular_spacing, "irregular-spacing", "2.50 mm apart, but 3.70 mm between instance number 4"),
+    (mr, "not-ct", "no CT but 8 MR image"),
+    (two_pixel_spacings, "pixel-spacing", "0.7 x 0.6 mm (6 slices), 0.8 x 0.8 mm (2 slices)"),
+    (two_matrix_sizes, "matrix-size", "40 x 36 pixels (7 slices), 16 x 16 pixels (1 slices)"),
+    (two_frames_of_reference, "frame-of-reference", "2 frames of reference"),
+    (only_localizers, "only-localizers", "found only 2 localizer"),
+    (only_reports, "no-volume", "1 SEG, 1 SR"),
+    (no_positions, "no-position", "none of the 8 CT images says where it lies"),
+    (one_without_position, "no-position", "instance number 3 has no Image Position (Patient)"),
+    (skewed_orientation, "bad-orientation", "no right angle"),
+    (wrong_number_in_header, "bad-header", "ImagePositionPatient is"),
+    (unreadable_syntax, "unsupported-syntax", "MPEG-4 AVC/H.264"),
+    (damaged_compression, "undecodable", "cannot be decompressed"),
+    (effective_atomic_number, "not-hu", "Z_EFF"),
+    (frames_without_place, "bad-header", "has 4 frames but says where 1 of them lie"),
+    (nan_nifti, "nan", "NaN or infinity in 1 voxels"),
+    (flat_nifti, "two-dimensional", "flat.nii is 2-dimensional"),
+    (nifti_over_time, "four-dimensional", "(40, 36, 8, 2)"),
+    (non_finite_affine, "bad-affine", "NaN or infinity in its affine"),
+    (sheared_nifti, "sheared-affine", "14.9 degrees off a right angle"),
+    (truncated_nifti, "truncated-file", "100 bytes are missing"),
+    (truncated_gzip, "truncated-file", "breaks off or is damaged"),
+    (text_as_nifti, "bad-nifti", "is no NIfTI file"),
+    (text_as_nrrd, "unreadable-image", "text.nrrd breaks off or is damaged"),
+    (zip_with_parent_path, "unsafe-zip", "'../evil.dcm', which points outside the zip"),
+    (zip_with_absolute_path, "unsafe-zip", "'/etc/evil.dcm'"),
+    (zip_with_windows_path, "unsafe-zip", "points outside the zip"),
+    (zip_bomb, "zip-bomb", "would unpack to 8192 MiB"),
+    (damaged_zip, "bad-zip", "is not a readable zip"),
+]
+
+
+@pytest.mark.parametrize(("make", "reason", "words"), BAD, ids=[make.__name__ for make, _, _ in BAD])
+def test_refused_with_reason_and_one_line(make: Make, reason: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        read(make(tmp_path))
+    message = str(caught.value)
+    assert caught.value.reason == reason, message
+    assert words in message
+    assert "\n" not in message
+    assert "ecret" not in message
+
+
+def test_choice_that_matches_nothing_lists_what_there_is(tmp_path: Path) -> None:
+    samples.save(tmp_path, samples.series())
+    for series in ("9.9.9", 2, 0, "x"):
+        with pytest.raises(InputError, match=f"no volume matches series '{series}'.*CHEST 2.5") as caught:
+            read(tmp_path, series=series)
+        assert caught.value.reason == "no-such-series"
+
+
+def test_choosing_what_is_no_ct(tmp_path: Path) -> None:
+    other = samples.mr_slice()
+    samples.save(tmp_path, [*samples.series(), other])
+    with pytest.raises(InputError, match="holds 1 MR image") as caught:
+        read(tmp_path, series=str(other.SeriesInstanceUID))
+    assert caught.value.reason == "not-ct"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_path_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(InputError, match="check its permissions"):
+        read(tmp_path / "closed")
+
+
+def test_zip_never_writes_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = samples.save(tmp_path / "in", samples.series())
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    read(tmp_path / "series.zip")
+    assert sorted(tmp_path.rglob("*")) == before
