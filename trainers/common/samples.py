@@ -163,7 +163,8 @@ def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, 
     side = round(size / rng.uniform(*SCALES))
     reach = side // 2 - SHIFT if positive else 0
     offset = rng.integers(-reach, reach + 1, 2) if reach > 0 else np.zeros(2, np.int64)
-    corner = np.round(center).astype(np.int64) + offset + rng.integers(-SHIFT, SHIFT + 1, 2) - side // 2
+    corner = np.round(center).astype(np.int64) + offset - side // 2
+    corner = _over_grid(corner, case.grid.shape, side) + rng.integers(-SHIFT, SHIFT + 1, 2)
     window = _read_window(case.grid, z, corner, side)
     boxes, ignored = _window_boxes(case, z, corner, side)
     return _augment(window, boxes, ignored, size, rng)
@@ -215,6 +216,12 @@ def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[Gri
     case = cases[int(rng.integers(len(cases)))]
     depth, height, width = case.grid.shape
     return case, int(rng.integers(depth)), rng.uniform((0, 0), (width, height))
+
+
+def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarray:
+    """Move a window's corner (x, y) so that as much of it as possible lies on the grid."""
+    last = np.asarray([shape[2] - side, shape[1] - side])
+    return np.clip(corner, np.minimum(last, 0), np.maximum(last, 0))
 
 
 def _read_window(grid: np.ndarray, z: int, corner: np.ndarray, side: int) -> np.ndarray:

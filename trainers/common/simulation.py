@@ -8,7 +8,7 @@ case holds follows from its plan, so a case is named, made again and split by pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from lnsdk.io import read
 from lnsdk.phantom import LESION_TYPES, LesionTruth, chest_phantom, draw_lesions, insert_lesions, organ_map
 from lnsdk.trainers.common.backgrounds import Background
+from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.volume import Volume, to_lps_axes
 
 Role = Literal["train", "validation", "test"]
@@ -89,6 +90,10 @@ class CasePlan:
     def kind(self) -> Literal["real", "phantom"]:
         """Where the background comes from."""
         return "phantom" if self.background is None else "real"
+
+    def without_lesions(self) -> CasePlan:
+        """The same background with nothing inserted."""
+        return replace(self, lesions=0)
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,20 @@ def make_case(plan: CasePlan, contrast_scale: float = 1.0) -> Case:
     volume, truths = insert_lesions(volume, specs, rng, contrast_scale=contrast_scale)
     labelled = tuple(t.type in plan.scope.types and bool(rng.random() < plan.scope.labelled) for t in truths)
     return Case(plan, volume, truths, labelled, ignored)
+
+
+def evaluation_case(case: Case, seed: int) -> EvaluationCase:
+    """A case as the evaluation wants it; `seed` is that of the set it belongs to."""
+    return EvaluationCase(
+        id=case.plan.id,
+        volume=case.volume,
+        boxes=np.array([lesion.box for lesion in case.lesions], np.float32).reshape(-1, 6),
+        types=tuple(lesion.type for lesion in case.lesions),
+        diameters=np.array([lesion.diameter_mm for lesion in case.lesions], np.float32),
+        ignored=case.ignored,
+        kind=case.plan.kind,
+        seed=seed,
+    )
 
 
 def _seed(*parts: int) -> int:

@@ -91,7 +91,7 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 9_000,
+        "steps": 10_000,
         "batch": 8,
         "crop": 224,
         "learning_rate": 2e-3,
@@ -99,6 +99,7 @@ def edge(**changes: object) -> LensSettings:
         "warmup": 200,
         "proposals_before_nms": 800,
         "proposals": 200,
+        "phantoms": 16,
     }
     return LensSettings(**(defaults | changes))  # type: ignore[arg-type]
 

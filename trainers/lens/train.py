@@ -194,7 +194,7 @@ def save(fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State
     """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
     partial = path.with_suffix(".partial")
     content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
-    fabric.save(partial, content | {"settings": asdict(settings)})
+    fabric.save(partial, content | {"shape": asdict(settings.shape)})
     partial.replace(path)
 
 
@@ -202,7 +202,7 @@ def restore(fabric: Fabric, path: Path, network: Lens, optimizer: Any) -> State:
     """Load a checkpoint if it exists; a fresh state otherwise."""
     if not path.exists():
         return State()
-    content = fabric.load(path, weights_only=False)
+    content = fabric.load(path, weights_only=True)
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
     return State(**content["state"])

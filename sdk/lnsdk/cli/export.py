@@ -1,0 +1,58 @@
+"""``lnsdk export``: a training's checkpoint to a bundle, through the parity gate."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lnsdk.cli.console import command_parser, score
+from lnsdk.errors import BackendUnavailable, InputError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns 0 when every graph passed the gate, 1 when one did not."""
+    options = _parser().parse_args(arguments)
+    export_checkpoint, parity_error = _exporter()
+    if not options.checkpoint.is_file():
+        raise InputError("no-checkpoint", f"there is no checkpoint at {options.checkpoint}; `lnsdk train` writes one")
+    try:
+        export_checkpoint(options.checkpoint, options.output, options.name, options.verify_on, options.threshold)
+    except parity_error as error:
+        print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
+        return 1
+    print(f"written to {options.output}; parity report in docs/parity.json")
+    return 0
+
+
+def _exporter() -> tuple[Any, Any]:
+    """The export code, which needs the `train` extra."""
+    try:
+        from lnsdk.export.parity import ParityError
+        from lnsdk.trainers.lens.bundle import export_checkpoint
+    except ImportError as error:
+        raise BackendUnavailable(f"export: {error}; install it with `pip install 'lnsdk[train]'`") from error
+    return export_checkpoint, ParityError
+
+
+def _parser() -> ArgumentParser:
+    parser = command_parser(
+        "export",
+        "Turn a checkpoint into a bundle: ONNX and TorchScript graphs, settings, hashes. Every graph must give what "
+        "torch gives on real CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions; "
+        "otherwise the exit code is 1 and no usable bundle is left.",
+        [
+            "lnsdk export run/checkpoint.ckpt -o bundle",
+            "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.4",
+        ],
+    )
+    parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of `lnsdk train`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle; replaced when it exists")
+    parser.add_argument("--name", default="lens", help="name of the model (default: lens)")
+    parser.add_argument(
+        "--verify-on", type=Path, nargs="+", default=[], metavar="CT", help="CTs for the gate (default: a phantom CT)"
+    )
+    parser.add_argument("--threshold", type=score, default=0.5, help="operating point to store (default: 0.5)")
+    return parser

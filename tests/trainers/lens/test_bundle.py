@@ -1,0 +1,100 @@
+"""Export: graphs of a small network pass the gate, a damaged one does not, and the bundle runs in the detector."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lnsdk import Detector
+from lnsdk.backends import BACKENDS
+from lnsdk.bundle import read_bundle
+from lnsdk.export.graph import ExportGraph
+from lnsdk.export.parity import ParityError, check_graph, compare_lesions
+from lnsdk.phantom import chest_phantom
+from lnsdk.trainers.lens import bundle as lens_bundle
+from lnsdk.trainers.lens.bundle import export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.graphs import lens_graphs
+from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
+from lnsdk.volume import Volume
+
+TINY = LensShape(
+    stem=8, stem_kernel=3, blocks=(1, 1, 1), growth=4, bottleneck=1, pyramid=8, proposal=4, roi_hidden=8,
+    windows=(FULL_WINDOW,),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network() -> Lens:
+    torch.manual_seed(0)
+    return Lens(4, TINY).eval()
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    return chest_phantom(0, slices=10, spacing=(1.6, 1.6, 4.0), size=256).volume
+
+
+@pytest.fixture(scope="module")
+def written(network: Lens, volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "bundle"
+    write_lens_bundle(network, folder, "tiny", [volume], "# tiny\n")
+    return folder
+
+
+def test_bundle_holds_what_it_promises(written: Path) -> None:
+    names = {path.relative_to(written).as_posix() for path in written.rglob("*") if path.is_file()}
+    graphs = {f"models/{graph}{suffix}" for graph in ("image", "fuse", "head") for suffix in (".onnx", ".ts")}
+    assert names == graphs | {"LICENSE", "configs/metadata.json", "docs/README.md", "docs/parity.json"}
+    assert read_bundle(written).task == "detector"
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torchscript"])
+def test_backends_find_the_same_as_each_other(written: Path, volume: Volume, backend: str) -> None:
+    detections = Detector(written, backend=backend, threshold=0.0)(volume)
+    reference = Detector(written, threshold=0.0)(volume)
+    parity = compare_lesions(reference, detections)
+    assert parity.matched == len(reference.lesions) > 0
+    assert parity.unmatched == ()
+
+
+def test_gate_refuses_a_graph_that_differs(network: Lens, written: Path) -> None:
+    head = lens_graphs(network)[2]
+
+    class Shifted(torch.nn.Module):
+        def forward(self, features: torch.Tensor, rois: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores, offsets = head.module(features, rois)
+            return scores, offsets + 0.01
+
+    damaged = replace(head, module=Shifted())
+    with pytest.raises(ParityError, match="output 'offsets', batch 3"):
+        check_graph(damaged, read_bundle(written).graph("head"), BACKENDS, [head.make_inputs(3, 64, 64)])
+
+
+def test_failed_gate_leaves_no_usable_bundle(
+    network: Lens, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> dict[str, object]:
+        raise ParityError("differs")
+
+    monkeypatch.setattr(lens_bundle, "parity_report", refuse)
+    with pytest.raises(ParityError):
+        write_lens_bundle(network, tmp_path / "bundle", "tiny", [volume], "")
+    with pytest.raises(ValueError, match="no bundle"):
+        read_bundle(tmp_path / "bundle")
+
+
+def test_checkpoint_is_exported_with_its_threshold(network: Lens, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    torch.save({"network": network.state_dict(), "shape": vars(TINY)}, checkpoint)
+    export_checkpoint(checkpoint, tmp_path / "bundle", "tiny", [], 0.25)
+    assert Detector(tmp_path / "bundle").provenance.threshold == 0.25
+
+
+def test_graph_inputs_follow_the_signature(network: Lens) -> None:
+    for graph in lens_graphs(network):
+        inputs = graph.make_inputs(2, 64, 96)
+        assert [tensor.ndim for tensor in inputs] == [len(shape) for shape in graph.signature.inputs.values()]
+        assert np.isfinite([float(tensor.sum()) for tensor in inputs]).all()
+        assert isinstance(graph, ExportGraph)

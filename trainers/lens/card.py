@@ -1,0 +1,91 @@
+"""Model card of a trained LENS bundle: what it learned from, how it measured on validation, what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lnsdk.export.bundle import update_metadata
+from lnsdk.metrics.froc import FALSE_POSITIVES
+from lnsdk.phantom import describe_ranges
+from lnsdk.trainers.common.backgrounds import Background
+from lnsdk.trainers.common.evaluation import Evaluation
+from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.settings import LensSettings
+
+CARD = """# {name}
+
+Finds lesions in CT: boxes with scores from four experts. **Research only; not a medical device.**
+
+## Training data: simulated lesions
+
+All lesions that this model learned from are **simulated**: inserted into {real} real CTs and {phantoms} phantom CTs
+with known boxes. It has never seen a labelled real lesion, and nothing here says how it performs on patients.
+
+{scopes}
+
+Real backgrounds: {backgrounds}. They carry attribution licences (TCIA CC BY; TotalSegmentator Apache-2.0); no image
+of theirs is part of this bundle.
+
+Ranges of the simulated lesions, fixed before training:
+
+```
+{ranges}
+```
+
+## Network and training
+
+LENS (Yan et al., IV-A to IV-C) with the sizes of the `{preset}` preset: {steps} steps of {batch} crops of nine slices,
+{crop} x {crop} pixels, seed {seed}. False-positive reduction (IV-D) and mining of missing annotations (V) are not part
+of it.
+
+## Validation (simulated lesions)
+
+{volumes} volumes with {lesions} lesions on backgrounds that were not trained on; a hit has a 3D IoBB of at least 0.3.
+
+| false positives per volume | {points} | mean |
+|---|{rules}---|
+| sensitivity | {sensitivity} | {mean:.3f} |
+
+The operating point, a score of {threshold:.3f}, is the one with one false positive per volume on this set.
+"""
+
+
+def write_model_card(
+    bundle: Path,
+    name: str,
+    preset: str,
+    settings: LensSettings,
+    backgrounds: Sequence[Background],
+    evaluation: Evaluation,
+    threshold: float,
+) -> None:
+    """Write `docs/README.md` of a bundle and hash the bundle again."""
+    scopes = "\n".join(
+        f"- expert `{scope.name}`: {', '.join(scope.types)}; "
+        + ("all labelled" if scope.labelled == 1 else f"{scope.labelled:.0%} of them labelled, the rest left out")
+        for scope in SCOPES
+    )
+    curve = evaluation.rows[0].froc
+    text = CARD.format(
+        name=name,
+        real=len(backgrounds),
+        phantoms=len(SCOPES) * settings.phantoms,
+        scopes=scopes,
+        backgrounds=", ".join(background.id for background in backgrounds) or "none",
+        ranges=describe_ranges(),
+        preset=preset,
+        steps=settings.steps,
+        batch=settings.batch,
+        crop=settings.crop,
+        seed=settings.seed,
+        volumes=curve.volumes,
+        lesions=curve.lesions,
+        points=" | ".join(f"{point:g}" for point in FALSE_POSITIVES),
+        rules="---|" * len(FALSE_POSITIVES),
+        sensitivity=" | ".join(f"{value:.3f}" for value in curve.sensitivity),
+        mean=curve.mean_sensitivity,
+        threshold=threshold,
+    )
+    (bundle / "docs" / "README.md").write_text(text)
+    update_metadata(bundle, {})

@@ -1,0 +1,130 @@
+"""How good a bundle is: simulated test cases, the control without contrast, and the real lesions at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lnsdk import Detector, Volume, read
+from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
+from lnsdk.trainers.common.evaluation import (
+    Control,
+    Detect,
+    EvaluationCase,
+    Found,
+    from_detections,
+    summarize,
+    zero_contrast_control,
+)
+from lnsdk.trainers.common.evaluation import run as run_cases
+from lnsdk.trainers.common.evaluation_report import write_report
+from lnsdk.trainers.common.progress import TrainingProgress
+from lnsdk.trainers.common.real_lesions import (
+    median_size_mm,
+    placements_markdown,
+    rank_at,
+    read_luna16_annotations,
+    read_sarcoma_boxes,
+    sarcoma_placements,
+)
+from lnsdk.trainers.common.simulation import CasePlan, evaluation_case, make_case, plan_evaluation
+
+SEEDS = (1, 2, 3)
+"""Insertion seeds of the test set."""
+
+PHANTOMS = 6
+REPEATS = 2
+LESIONS = 8
+"""Per seed: phantoms, uses of every real CT kept for tests, and lesions in each volume at most."""
+
+CONTROLS = 8
+"""Cases of the first seed whose lesions are inserted once more without contrast."""
+
+LUNA16_SERIES = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
+"""LIDC-IDRI-0001, of which LUNA16 lists one nodule inside the slab."""
+
+
+def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[int] = SEEDS) -> None:
+    """Measure a bundle and write the report.
+
+    Parameters
+    ----------
+    bundle : Path or None
+        None measures the detector that is part of the package.
+    data_root : Path
+        Folder with the real CTs of the background catalogue.
+    out : Path
+        Receives the report of the simulated test set (Markdown, JSON, curves), `control.json` and `real_lesions.md`.
+    seeds : sequence of int
+        Insertion seeds.
+    """
+    detector = Detector(bundle, threshold=0.0)
+
+    def detect(volume: Volume) -> Found:
+        return from_detections(detector(volume))
+
+    out.mkdir(parents=True, exist_ok=True)
+    backgrounds = load_backgrounds(data_root, role="test")
+    plans = {seed: plan_evaluation(backgrounds, "test", PHANTOMS, REPEATS, LESIONS, seed) for seed in seeds}
+    total = sum(map(len, plans.values()))
+    with TrainingProgress("testing", total, 0) as progress:
+        results = run_cases(detect, _cases(plans), lambda _: progress.advance({}))
+    write_report(summarize(results), out, f"{detector.provenance.model}, test")
+
+    control = zero_contrast_control(detect, _controls(plans[seeds[0]][:: max(1, len(plans[seeds[0]]) // CONTROLS)]))
+    (out / "control.json").write_text(json.dumps(_control_record(control), indent=1) + "\n")
+    (out / "real_lesions.md").write_text(_real_lesions(detect, backgrounds, data_root))
+
+
+def _cases(plans: dict[int, list[CasePlan]]) -> Iterator[EvaluationCase]:
+    """Every case of every seed, made when it is asked for."""
+    for seed, cases in plans.items():
+        for plan in cases:
+            yield evaluation_case(make_case(plan), seed)
+
+
+def _controls(plans: Sequence[CasePlan]) -> Iterator[tuple[Volume, Volume, np.ndarray]]:
+    """Each background untouched, with its lesions inserted at zero contrast, and their boxes."""
+    for plan in plans:
+        untouched = make_case(plan.without_lesions())
+        inserted = make_case(plan, contrast_scale=0.0)
+        yield untouched.volume, inserted.volume, evaluation_case(inserted, plan.seed).boxes
+
+
+def _control_record(control: Control) -> dict[str, float]:
+    return {
+        "insertions": len(control.before),
+        "mean_score_before": float(control.before.mean()),
+        "mean_score_after": float(control.after.mean()),
+        "mean_rise": control.mean_rise,
+        "largest_rise": float((control.after - control.before).max()),
+    }
+
+
+def _real_lesions(detect: Detect, backgrounds: Sequence[Background], data_root: Path) -> str:
+    """The LIDC nodule's rank and the sarcomas' placements, in Markdown."""
+    by_id = {background.id: background for background in backgrounds}
+    volume = read(by_id["lidc_0001"].path)
+    nodules = read_luna16_annotations(data_root / "oracles/luna16/tables/annotations.csv", LUNA16_SERIES)
+    lines = ["# Real lesions", "", "## LIDC-IDRI-0001", ""]
+    found = detect(volume)
+    for nodule in nodules:
+        ranked = rank_at(found, volume, nodule.center_mm, nodule.diameter_mm / 2)
+        place = f"nodule of {nodule.diameter_mm:.1f} mm"
+        if ranked is None:
+            lines.append(f"- {place}: no box within its radius, {len(found.scores)} boxes in all")
+        else:
+            lines.append(
+                f"- {place}: rank {ranked.rank} of {ranked.boxes}, score {ranked.score:.3f}, "
+                f"{ranked.distance_mm:.1f} mm from its centre"
+            )
+    boxes = read_sarcoma_boxes(data_root / "ct/sts/lesion_boxes.csv")
+    trained = load_backgrounds(data_root, role="train")
+    known = [background for background in trained if background.patient in boxes]
+    size = median_size_mm([boxes[b.patient] for b in known], [read(b.path).spacing for b in known])
+    images = [(b.patient, read(b.path), boxes[b.patient]) for b in backgrounds if b.patient in boxes]
+    table = placements_markdown(sarcoma_placements(detect, images, size))
+    return "\n".join([*lines, "", "## Soft-tissue sarcomas", "", table])
