@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 from importlib.resources import files
 from pathlib import Path
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from PIL import Image

@@ -28,7 +28,7 @@ def arrays(**changes: NDArray[np.generic]) -> dict[str, NDArray[np.float32]]:
         "image": np.zeros((2, 3, 5), np.float32),
         "rois": np.zeros((2, 4), np.float32),
     }
-    return inputs | changes  # type: ignore[operator, return-value]
+    return inputs | changes  # type: ignore[return-value]
 
 
 def test_inputs_that_fit_are_run() -> None:

@@ -126,7 +126,8 @@ def test_no_surviving_box_gives_an_empty_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 5, 64])
-def test_batches_do_not_matter(tmp_path: Path, detector: Detector, batch: int) -> None:
+def test_batches_do_not_matter(tmp_path: Path, detector: Detector, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lnsdk.pipelines.detector.CPU_BATCH", 64)
     volume = ball((17, 90, 100), (1.0, 1.0, 2.0), (50.2, 44.9, 8.0))
     other = Detector(write_toy_bundle(tmp_path / "toy", max_batch=batch), threshold=0)
     expected = [lesion.box for lesion in detector(volume).lesions]

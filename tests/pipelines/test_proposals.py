@@ -95,7 +95,7 @@ def test_offsets_move_and_grow_a_box() -> None:
 
 def test_growth_is_limited() -> None:
     rois = np.array([[0, 0, 16, 16]], np.float32)
-    grown = apply_deltas(rois, np.full((1, 1, 4), 1e6, np.float32) * [0, 0, 1, 1], WEIGHTS)
+    grown = apply_deltas(rois, np.array([[[0, 0, 1e6, 1e6]]], np.float32), WEIGHTS)
     assert np.allclose(grown[0, 0, 2:] - grown[0, 0, :2], 1000)
 
 

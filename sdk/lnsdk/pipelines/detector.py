@@ -31,6 +31,9 @@ STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "total
 CROPS = ("body", "none")
 """What of the volume is looked at."""
 
+CPU_BATCH = 2
+"""Slices that a CPU runs at once: with two cores, 2 took a quarter less time than 8, whose maps leave the caches."""
+
 NO_BODY = "no body found: the volume holds nothing but air, so nothing was looked at"
 """Warning of a result without lesions because there was nothing to look at."""
 
@@ -96,6 +99,7 @@ class Detector:
         self._experts = _expert_indices(self._settings.experts, experts)
         engine = choose(backend)
         place = engine.device(device)
+        self._batch = min(self._settings.max_batch, CPU_BATCH) if place == "cpu" else self._settings.max_batch
         self._image, self._fuse, self._head = (
             engine.open(loaded.graph(name), place, "fp32", threads) for name in GRAPHS
         )
@@ -179,10 +183,10 @@ class Detector:
                 return self._image.run({"image": images})
 
         parts = []
-        for batch in centers(slices, grid.count, image, self._settings.max_batch):
+        for batch in centers(slices, grid.count, image, self._batch):
             parts += self._detect_batch(batch, (grid.height, grid.width), watch)
             if progress is not None:
-                progress(min(batch.start + self._settings.max_batch, grid.count), grid.count)
+                progress(min(batch.start + self._batch, grid.count), grid.count)
         return _concatenate(parts, len(self._experts))
 
     def _detect_batch(self, batch: Centers, shape: tuple[int, int], watch: Stopwatch) -> list[SliceBoxes]:
