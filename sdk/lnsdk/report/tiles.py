@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lnsdk import ops
 from lnsdk.report.slices import SOFT_TISSUE, View, Window, view_slice
 from lnsdk.results import Box
 from lnsdk.volume import Volume
@@ -25,10 +26,6 @@ INSET_MM = 36.0
 """Least field of the enlarged part; a larger lesion takes INSET_FIELD times its own size."""
 
 INSET_FIELD = 1.8
-BODY_HU = -400
-"""Above this the slice is shown; the air around is cut off."""
-
-BODY_MARGIN_MM = 8.0
 
 INK = (236, 239, 244)
 FAINT = (150, 158, 170)
@@ -147,18 +144,13 @@ def _paste_inset(
 
 def _body_field(view: View, boxes: Sequence[Box]) -> Rectangle:
     """Return the square field, in view pixels, that shows the body and all boxes."""
-    body = view.hu > BODY_HU
-    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
     height, width = view.hu.shape
-    if len(rows) == 0:
-        return _square(view, (0, 0, width, height))
-    dx, dy = (BODY_MARGIN_MM / size for size in view.pixel_mm)
-    left, top = max(columns[0] - dx, 0), max(rows[0] - dy, 0)
-    right, bottom = min(columns[-1] + 1 + dx, width), min(rows[-1] + 1 + dy, height)
-    for box in boxes:
-        x1, y1, x2, y2 = view.rectangle(box)
-        left, top, right, bottom = min(left, x1), min(top, y1), max(right, x2), max(bottom, y2)
-    return _square(view, (float(left), float(top), float(right), float(bottom)))
+    body = ops.body_box(view.hu[None], (*view.pixel_mm, max(view.pixel_mm)))
+    rows, columns = ((0, height), (0, width)) if body is None else body[1:]
+    rectangles = np.array([(columns[0], rows[0], columns[1], rows[1]), *map(view.rectangle, boxes)], np.float64)
+    left, top = rectangles[:, :2].min(axis=0).tolist()
+    right, bottom = rectangles[:, 2:].max(axis=0).tolist()
+    return _square(view, (left, top, right, bottom))
 
 
 def _focus_field(view: View, rectangle: Rectangle) -> Rectangle:
