@@ -15,14 +15,29 @@ Mask = npt.NDArray[np.bool_]
 COARSE_MM = 2.0
 """In-plane size of the blocks that are labelled."""
 
-OUTSIDE_HU, AIRLIKE_HU = -930.0, -480.0
-"""Air around the patient is below the first on average, lung lies between both."""
+GAS_HU, AIRLIKE_HU = -970.0, -480.0
+"""Gas is below the first on average, lung lies between both."""
+
+PADDING_HU = -1100.0
+"""Below this lies what the scanner put outside its round field of view."""
 
 LUNG_ML = 30.0
 """Smallest piece of lung."""
 
 SKIN_MM = 16.0
 """Fat this near to the skin is subcutaneous."""
+
+LIMB_MM = 230.0
+"""A body narrower than this is a limb, or a part of the trunk cut out around one."""
+
+WALL_MM, BACK_MM = 16.0, 50.0
+"""In a trunk, muscle lies this near to the skin or the fat under it, or to the skin of the back."""
+
+DEEP_FAT_MM = 40.0
+"""Fat under the skin of a trunk is at most this thick; what lies deeper is around organs."""
+
+ENCLOSED_SHARE = 0.6
+"""Air of which more than this share has the body on all sides is inside it."""
 
 
 def organ_map(volume: Volume, liver_boxes: npt.ArrayLike = ()) -> U8:
@@ -40,7 +55,7 @@ def organ_map(volume: Volume, liver_boxes: npt.ArrayLike = ()) -> U8:
     uint8 (z, y, x) of `Organ`. What is uncertain is `Organ.OTHER`; borders between organs are, so that a labelled voxel lies inside.
     """
     spacing = volume.spacing
-    block = max(1, round(COARSE_MM / spacing[0]))
+    block = max(1, int(np.ceil(0.8 * COARSE_MM / spacing[0])))
     mean, spread = _blocks(volume.voxels, block)
     pixel = block * spacing[0]
     labels = _label(mean, spread, pixel, spacing[2])
@@ -91,7 +106,8 @@ def _box_mean(values: F32, reach: int) -> F32:
         widths[axis] = (reach + 1, reach)
         total = np.cumsum(np.pad(values, widths, mode="edge"), axis=axis, dtype=np.float64)
         n = values.shape[axis]
-        values = ((total.take(range(size, size + n), axis=axis) - total.take(range(n), axis=axis)) / size).astype(np.float32)
+        ends, starts = total.take(range(size, size + n), axis=axis), total.take(range(n), axis=axis)
+        values = ((ends - starts) / size).astype(np.float32)
     return values
 
 
@@ -116,21 +132,31 @@ def _holes_filled(mask: Mask) -> Mask:
 
 
 def _outside(mean: F32) -> Mask:
-    """Air around the patient, the table included."""
-    tissue = _eroded(mean > -300.0)
-    pieces = _components(tissue)
-    body = _dilated(pieces == 1, 2)
-    air = ~_eroded(body)
-    pieces = _components(air & (mean < AIRLIKE_HU) | (air & (pieces > 0)))
-    outside = np.zeros_like(air)
-    edge = np.zeros_like(air)
+    """Air around the patient, the table included: what is no body, reaches the sides of the image and is no cut lung.
+
+    Lung that the field of view cuts has the body in front and behind, and the body or the end of a round field at its sides.
+    """
+    beyond = mean < PADDING_HU
+    body = _components(_eroded(mean > -300.0)) == 1
+    enclosed = _between(body, 1) & _between(body | beyond, 2)
+    pieces = _components(~_eroded(_dilated(body | beyond, 2)))
+    edge = np.zeros_like(body)
     edge[:, [0, -1]] = True
     edge[:, :, [0, -1]] = True
-    for number in np.unique(pieces[edge & (pieces > 0)]):
+    outside = beyond.copy()
+    for number in np.unique(pieces[(edge | _dilated(beyond, 4)) & (pieces > 0)]):
         piece = pieces == number
-        if float(np.median(mean[piece])) < OUTSIDE_HU:
+        if enclosed[piece].mean() < ENCLOSED_SHARE or not GAS_HU < float(np.median(mean[piece])) < AIRLIKE_HU:
             outside |= piece
     return outside
+
+
+def _between(mask: Mask, axis: int) -> Mask:
+    """Blocks with the mask on both sides of them along an axis."""
+    before = np.logical_or.accumulate(mask, axis=axis)
+    behind = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
+    between: Mask = before & behind
+    return between
 
 
 def _lungs(mean: F32, inside: Mask, voxel_ml: float) -> Mask:
@@ -138,31 +164,18 @@ def _lungs(mean: F32, inside: Mask, voxel_ml: float) -> Mask:
     lungs = np.zeros_like(inside)
     for number in range(1, min(int(pieces.max()), 8) + 1):
         piece = pieces == number
-        if piece.sum() * voxel_ml >= LUNG_ML and float(np.median(mean[piece])) > OUTSIDE_HU:
+        if piece.sum() * voxel_ml >= LUNG_ML and float(np.median(mean[piece])) > GAS_HU:
             lungs |= piece
-    return lungs & (mean > -985.0) & _enclosed(mean)
+    return lungs & (mean > -985.0)
 
 
-def _enclosed(mean: F32) -> Mask:
-    """What has the body on its left, right, front and back: lung has, air under a blanket or in a fold has not."""
-    body = _components(_eroded(mean > -300.0)) == 1
-
-    def both_sides(axis: int) -> Mask:
-        before = np.logical_or.accumulate(body, axis=axis)
-        behind = np.flip(np.logical_or.accumulate(np.flip(body, axis), axis=axis), axis)
-        sides: Mask = before & behind
-        return sides
-
-    return both_sides(1) & both_sides(2)
-
-
-def _bone(mean: F32, spread: F32, pixel: float) -> tuple[Mask, Mask]:
-    """All bone, and the marrow inside it: what bright, uneven walls enclose."""
-    hard = mean > 280.0
-    wall = hard & (_box_mean(((mean > 420.0) | (spread > 90.0)).astype(np.float32), 2) > 0.12)
+def _bone(mean: F32, spread: F32, blood: float, pixel: float) -> tuple[Mask, Mask]:
+    """All bone, and the marrow inside it: what bright, uneven walls enclose. `blood` is the HU of the brightest vessels."""
+    hard = mean > max(190.0, blood + 40.0)
+    dense = (mean > max(300.0, blood + 120.0)) | (hard & (spread > 90.0))
+    wall = hard & (_box_mean(dense.astype(np.float32), 2) > 0.12)
     steps = max(1, round(4.0 / pixel))
-    closed = _eroded(_dilated(wall, steps), steps)
-    bone = _holes_filled(closed)
+    bone = _holes_filled(_eroded(_dilated(wall, steps), steps) | _ringed(mean))
     numbered = _components(bone)
     sizes = np.bincount(numbered.ravel())
     bone &= np.isin(numbered, np.flatnonzero(sizes >= 25))
@@ -170,16 +183,43 @@ def _bone(mean: F32, spread: F32, pixel: float) -> tuple[Mask, Mask]:
     return bone, marrow & _eroded(bone)
 
 
-def _chest_inside(lungs: Mask) -> Mask:
-    """Everything between the lungs, slice by slice: rows from the outer wall of one to that of the other, likewise columns."""
+def _ringed(mean: F32) -> Mask:
+    """Bright regions with a rim brighter than themselves: marrow has a cortex, blood fades into its surroundings."""
+    import SimpleITK as sitk
 
-    def between(axis: int) -> Mask:
-        seen = np.logical_or.accumulate(lungs, axis=axis)
-        back = np.flip(np.logical_or.accumulate(np.flip(lungs, axis), axis=axis), axis)
-        both: Mask = seen & back
-        return both
+    bright = _mostly(mean > 100.0, 0.7)
+    ringed = np.zeros_like(bright)
+    for k in range(len(mean)):
+        core = _eroded(bright[k : k + 1])[0]
+        image = sitk.ConnectedComponent(sitk.GetImageFromArray(core.astype(np.uint8)))
+        inner = sitk.GetArrayFromImage(image).ravel()
+        outer = sitk.GetArrayFromImage(sitk.GrayscaleDilate(sitk.Cast(image, sitk.sitkUInt16), [2, 2])).ravel()
+        values = mean[k].ravel()
+        count = np.maximum(np.bincount(inner), 1)
+        rim = np.where(inner == 0, outer, 0)
+        rim_count = np.bincount(rim, minlength=len(count))
+        within = np.bincount(inner, values) / count
+        around = np.bincount(rim, values, minlength=len(count)) / np.maximum(rim_count, 1)
+        bony = (around > within + 5.0) & (count >= 12)
+        bony[0] = False
+        ringed[k] = bony[outer].reshape(core.shape)
+    return ringed
 
-    return between(1) | between(2)
+
+def _blood_level(smooth: F32, even: Mask, pixel: float, voxel_ml: float) -> float:
+    """HU that large, even, bright regions reach (heart and aorta with contrast); 0 without contrast."""
+    steps = max(1, round(5.0 / pixel))
+    for level in (320.0, 240.0, 160.0):
+        region = _eroded(even & (smooth > level) & (smooth < 600.0), steps)
+        if float(region.sum()) * voxel_ml > 3.0:
+            return float(np.percentile(smooth[region], 90))
+    return 0.0
+
+
+def _mostly(mask: Mask, share: float = 0.74) -> Mask:
+    """Blocks that are, with most of their neighbours, in the mask: noise neither holes it nor stays outside it."""
+    most: Mask = _box_mean(mask.astype(np.float32), 1) > share
+    return most
 
 
 def _label(mean: F32, spread: F32, pixel: float, thickness: float) -> U8:
@@ -189,35 +229,36 @@ def _label(mean: F32, spread: F32, pixel: float, thickness: float) -> U8:
     voxel_ml = pixel * pixel * thickness / 1000.0
     lungs = _lungs(mean, inside, voxel_ml)
     smooth = _box_mean(mean, 1)
-    fat = _eroded(inside & (mean > -135.0) & (mean < -55.0)) & (smooth > -130.0) & (smooth < -60.0)
-    bone, marrow = _bone(mean, spread, pixel)
-    noise = float(np.median(spread[fat])) if fat.any() else 15.0
-    even = spread < 1.6 * noise + 6.0
-    soft = inside & ~bone & (smooth > 10.0) & (smooth < 90.0) & even
-    blood = inside & ~bone & (smooth > 110.0) & (smooth < 480.0) & even
+    fatty = inside & (mean > -150.0) & (mean < -35.0)
+    fat = _mostly(fatty) & (smooth > -130.0) & (smooth < -60.0)
+    noise = float(np.median(spread[fatty])) if fatty.any() else 15.0
+    even = spread < 2.0 * noise + 8.0
+    bone, marrow = _bone(mean, spread, _blood_level(smooth, even & inside, pixel, voxel_ml), pixel)
+    width = 0.7 * noise
+    soft = inside & ~bone & (mean > 10.0 - width) & (mean < 90.0 + width) & even
+    blood = inside & ~bone & (smooth > 110.0) & (smooth < 600.0) & even
     deep = _eroded(inside, max(1, round(SKIN_MM / pixel)))
-    labels[outside] = Organ.AIR
-    labels[inside & (mean < AIRLIKE_HU)] = Organ.AIR
-    labels[_eroded(lungs)] = Organ.LUNG
+    labels[outside | (mean < AIRLIKE_HU)] = Organ.AIR
+    labels[_mostly(lungs)] = Organ.LUNG
     labels[fat] = Organ.SUBCUTANEOUS
     labels[fat & deep] = Organ.FAT
-    labels[_eroded(soft)] = Organ.MUSCLE
-    if lungs.sum() * voxel_ml > 200.0:
-        labels[_cavity(lungs) & (labels == Organ.MUSCLE)] = Organ.OTHER
-    labels[_eroded(blood)] = Organ.VESSEL
+    labels[_mostly(soft, 0.85) & (smooth > 10.0) & (smooth < 90.0) & _trunk_wall(inside, lungs, fat, pixel)] = Organ.MUSCLE
+    labels[_mostly(blood, 0.85)] = Organ.VESSEL
     labels[bone] = Organ.BONE
     labels[marrow] = Organ.MARROW
     return labels
 
 
-def _cavity(lungs: Mask) -> Mask:
-    """Inside of the chest; below the lungs the last slice that shows much of them continues."""
-    inner = _chest_inside(lungs)
-    area = lungs.sum(axis=(1, 2))
-    full = np.flatnonzero(area > 0.5 * area.max())
-    lowest = inner[full[0] : full[0] + 3].any(axis=0)
-    inner[: full[0]] |= lowest
-    return inner
+def _trunk_wall(inside: Mask, lungs: Mask, fat: Mask, pixel: float) -> Mask:
+    """Where soft tissue of a trunk is muscle: under the skin and its fat, or near the back, not between the lungs. All of a limb."""
+    width = float(np.median(inside.sum(axis=2).max(axis=1))) * pixel
+    if width < LIMB_MM:
+        return np.ones_like(inside)
+    outer = ~inside | (fat & ~_eroded(inside, round(DEEP_FAT_MM / pixel)))
+    wall = _dilated(outer, max(1, round(WALL_MM / pixel)))
+    back = inside.shape[1] - np.argmax(inside[:, ::-1], axis=1)
+    near_back = np.arange(inside.shape[1])[None, :, None] > back[:, None, :] - BACK_MM / pixel
+    return (wall | near_back) & ~(_between(lungs, 1) | _between(lungs, 2))
 
 
 def _label_liver(labels: U8, mean: F32, spread: F32, boxes: npt.NDArray[np.float64], block: int) -> None:
@@ -236,4 +277,4 @@ def _label_liver(labels: U8, mean: F32, spread: F32, boxes: npt.NDArray[np.float
         return
     middle = float(np.median(smooth[liver]))
     even = np.abs(smooth - middle) < max(30.0, 2.0 * float(np.median(spread[liver])))
-    labels[_eroded(liver & even)] = Organ.LIVER
+    labels[_mostly(liver & even)] = Organ.LIVER
