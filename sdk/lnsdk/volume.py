@@ -15,6 +15,9 @@ import numpy.typing as npt
 SMALLEST_DETERMINANT = 1e-9
 """Volume of a voxel in mm^3 below which an affine counts as singular."""
 
+SPACING_RANGE_MM = (0.01, 100.0)
+"""Spacings of any CT lie in here; beyond it a file's header is wrong."""
+
 
 @dataclass(frozen=True, eq=False)
 class Geometry:

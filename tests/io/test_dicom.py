@@ -78,7 +78,14 @@ def zip_folder(folder: Path, path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "orientation",
-    [samples.AXIAL, (-1, 0, 0, 0, -1, 0), (1, 0, 0, 0, -1, 0), samples.CORONAL, (0, 1, 0, 0, 0, -1), (0.8, 0.6, 0, 0, 0, -1)],
+    [
+        samples.AXIAL,
+        (-1, 0, 0, 0, -1, 0),
+        (1, 0, 0, 0, -1, 0),
+        samples.CORONAL,
+        (0, 1, 0, 0, 0, -1),
+        (0.8, 0.6, 0, 0, 0, -1),
+    ],
 )
 def test_slices_run_along_their_normal(orientation: tuple[float, ...], tmp_path: Path) -> None:
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
@@ -284,7 +291,7 @@ def test_one_missing_slice_is_interpolated(tmp_path: Path) -> None:
     whole = samples.hounsfield()
     kept = [0, 1, 2, 4, 5, 6, 7]
     assert np.array_equal(volume.voxels[kept], whole[kept])
-    assert np.array_equal(volume.voxels[3], np.rint((whole[2] / 2 + whole[4] / 2)))
+    assert np.array_equal(volume.voxels[3], np.rint(whole[2] / 2 + whole[4] / 2))
     np.testing.assert_allclose(volume.affine, samples.AFFINE, atol=1e-9)
     assert len(volume.sop_instance_uids) == 8
     assert len(volume.warnings) == 1
@@ -345,9 +352,7 @@ def test_other_files_are_set_aside(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"clutter")
     (tmp_path / "mask.nii.gz").write_bytes(b"not looked at")
     volume = read(tmp_path)
-    assert volume.warnings == (
-        "set aside beside the volume: 1 NIfTI, MetaImage or NRRD file, 1 file of another kind",
-    )
+    assert volume.warnings == ("set aside beside the volume: 1 NIfTI, MetaImage or NRRD file, 1 file of another kind",)
 
 
 def test_a_single_slice_has_its_thickness(tmp_path: Path) -> None:

@@ -218,7 +218,9 @@ def test_several_images_are_listed_and_chosen_by_number_or_name(tmp_path: Path) 
     nifti(tmp_path / "a.nii", samples.hounsfield(3), np.diag([0.6, 0.7, 2.5, 1]))
     write(tmp_path / "b.mha", sample())
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(InputError, match=r"1\) a.nii, 40 x 36 x 3 voxels of 0.60 x 0.70 x 2.50 mm; 2\) b.mha") as caught:
+    with pytest.raises(
+        InputError, match=r"1\) a.nii, 40 x 36 x 3 voxels of 0.60 x 0.70 x 2.50 mm; 2\) b.mha"
+    ) as caught:
         read(tmp_path)
     assert caught.value.reason == "several-volumes"
     assert read(tmp_path, series=1).shape[0] == 3

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +83,15 @@ class ZipMember:
         """Unpack into memory; the caller closes."""
         try:
             return io.BytesIO(self.archive.read(self.info))
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             raise InputError("bad-zip", f"{self.name} cannot be unpacked ({error}): copy the zip again") from error
 
 

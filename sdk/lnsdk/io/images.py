@@ -17,7 +17,7 @@ from lnsdk.io.files import DiskFile, Source
 from lnsdk.io.itk import read_itk
 from lnsdk.io.nifti import nifti_header, read_nifti
 from lnsdk.io.series import choose_number, no_such_series, several_volumes
-from lnsdk.volume import Volume
+from lnsdk.volume import SPACING_RANGE_MM, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_IMAGE_IO = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
@@ -128,8 +128,10 @@ def _check_affine(affine: npt.NDArray[np.float64], source: Source) -> None:
     if not np.isfinite(affine).all():
         raise InputError("bad-affine", f"{source.name} has NaN or infinity in its affine: convert it anew")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if lengths.min() <= 0:
-        raise InputError("bad-affine", f"{source.name} has an axis of length 0 in its affine: convert it anew")
+    smallest, largest = SPACING_RANGE_MM
+    if lengths.min() < smallest or lengths.max() > largest:
+        spacing = " x ".join(f"{mm:g}" for mm in lengths)
+        raise InputError("bad-affine", f"{source.name} has voxels of {spacing} mm, which is no CT: convert it anew")
     cosines = (affine[:3, :3] / lengths).T @ (affine[:3, :3] / lengths) - np.eye(3)
     if np.abs(cosines).max() > SHEAR_TOLERANCE:
         angle = np.degrees(np.arcsin(np.abs(cosines).max()))

@@ -269,7 +269,9 @@ def _read(file: BinaryIO, source: Source) -> DicomObject:
         return _describe(dataset, source, syntax, progress)
     except UNREADABLE as error:
         reason = str(error).splitlines()[0]
-        raise InputError("bad-header", f"{source.name} has a wrong header, {reason}: export the series again") from error
+        raise InputError(
+            "bad-header", f"{source.name} has a wrong header, {reason}: export the series again"
+        ) from error
 
 
 def _describe(dataset: Dataset, source: Source, syntax: str, progress: _Progress) -> DicomObject:

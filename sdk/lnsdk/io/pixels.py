@@ -44,8 +44,11 @@ OTHER_QUANTITIES = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 ITEM, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 """Tags of a fragment and of the end of the fragments (PS3.5 A.4), little endian."""
 
-START_OF_IMAGE = b"\xff\xd8"
-"""How a JPEG stream begins (ITU T.81 B.1.1.3)."""
+START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
+"""How a JPEG stream begins and ends (ITU T.81 table B.1)."""
+
+START_OF_FRAME = (0xC0, 0xC1, 0xC3)
+"""Markers of the JPEG processes that DICOM has: baseline, extended, lossless (ITU T.81 table B.1)."""
 
 
 @dataclass
@@ -287,8 +290,7 @@ def _jpeg_2000(frame: bytes, form: PixelFormat) -> Stored:
 
 def _gdcm(frame: bytes, form: PixelFormat) -> Stored:
     """Decode with GDCM, which reads files only: one with this frame and nothing else is written and removed again."""
-    if frame[:2] != START_OF_IMAGE:  # GDCM would print eight lines about it
-        raise ValueError("a JPEG frame must begin with FF D8")
+    _check_jpeg(frame, form)
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = uid.UID(form.transfer_syntax)
@@ -309,6 +311,29 @@ def _gdcm(frame: bytes, form: PixelFormat) -> Stored:
         dataset.save_as(path, enforce_file_format=True)
         values: Stored = read_itk(path, "GDCMImageIO").values
     return values.reshape(values.shape[-2:])
+
+
+def _check_jpeg(frame: bytes, form: PixelFormat) -> None:
+    """Compare a JPEG's own header with the object's: GDCM crashes the process on some that differ (seen by fuzzing)."""
+    expected = (form.rows, form.columns, 1)
+    found = _jpeg_frame_header(frame)
+    if found is None or found[1:] != expected or found[0] > form.bits_allocated:
+        raise ValueError(f"a JPEG frame must be {expected} rows, columns and components, got {found}")
+    if END_OF_IMAGE not in frame[-4:]:
+        raise ValueError("a JPEG frame must end with FF D9")
+
+
+def _jpeg_frame_header(frame: bytes) -> tuple[int, int, int, int] | None:
+    """Return precision, rows, columns and components from the frame header (ITU T.81 B.2.2), or None without one."""
+    if frame[:2] != START_OF_IMAGE:
+        return None
+    position = 2
+    while position + 10 <= len(frame) and frame[position] == 0xFF:
+        if frame[position + 1] in START_OF_FRAME:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
+            return precision, rows, columns, components
+        position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+    return None
 
 
 DECODERS: Mapping[str, Callable[[bytes, PixelFormat], Stored]] = {

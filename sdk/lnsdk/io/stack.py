@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from lnsdk.errors import InputError
 from lnsdk.io.series import Slice
+from lnsdk.volume import SPACING_RANGE_MM
 
 SAME_POSITION_MM = 0.01
 """Slices closer than this lie in the same place."""
@@ -118,16 +119,17 @@ def arrange(slices: Sequence[Slice]) -> Stack:
 
 
 def _check_alike(slices: Sequence[Slice]) -> None:
+    smallest, largest = SPACING_RANGE_MM
     for part in slices:
-        if min(part.pixel_spacing) <= 0:
-            raise InputError("pixel-spacing", f"the slice with {part.label} has a pixel spacing of 0 or less")
+        if min(part.pixel_spacing) < smallest or max(part.pixel_spacing) > largest:
+            spacing = " x ".join(f"{mm:g}" for mm in part.pixel_spacing)
+            raise InputError(
+                "pixel-spacing", f"the slice with {part.label} has pixels of {spacing} mm: export the original series"
+            )
     _check_orientation(slices)
     sizes = [(part.pixels.columns, part.pixels.rows) for part in slices]
     _check_same("matrix-size", "sizes of the image", "{} x {} pixels", slices, sizes)
-    steps = round(-math.log10(SAME_SPACING))
-    spacings = [tuple(float(f"{mm:.{steps}g}") for mm in part.pixel_spacing) for part in slices]
-    if not np.allclose(spacings, spacings[0], rtol=SAME_SPACING, atol=0):
-        _check_same("pixel-spacing", "pixel spacings", "{} x {} mm", slices, spacings)
+    _check_same("pixel-spacing", "pixel spacings", "{:g} x {:g} mm", slices, _spacings(slices))
     frames = {part.parent.frame_of_reference_uid for part in slices} - {""}
     if len(frames) > 1:
         raise InputError(
@@ -135,6 +137,18 @@ def _check_alike(slices: Sequence[Slice]) -> None:
             f"the series has {len(frames)} frames of reference, so its positions cannot be compared: "
             "give the files of one acquisition",
         )
+
+
+def _spacings(slices: Sequence[Slice]) -> list[tuple[float, ...]]:
+    """Return each slice's pixel spacing, replaced by the first one seen that counts as the same."""
+    seen: list[tuple[float, ...]] = []
+    found = []
+    for part in slices:
+        like = [spacing for spacing in seen if np.allclose(part.pixel_spacing, spacing, rtol=SAME_SPACING, atol=0)]
+        if not like:
+            seen.append(part.pixel_spacing)
+        found.append(like[0] if like else part.pixel_spacing)
+    return found
 
 
 def _check_orientation(slices: Sequence[Slice]) -> None:
