@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
 from lnsdk.errors import BackendUnavailable, InputError
+from lnsdk.threads import available_cores
 
 INSTALL = "pip install onnxruntime"
 
@@ -85,7 +86,7 @@ def _runtime() -> ModuleType:
 
 def _options(runtime: Any, threads: int | None) -> Any:
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if threads is None else threads
+    options.intra_op_num_threads = available_cores() if threads is None else threads
     options.inter_op_num_threads = 1
     # The graphs of a pipeline take turns: threads of one that spin while they wait would hold the cores of the next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
