@@ -69,7 +69,7 @@ def show(detections: Detections, folder: Path) -> None:
             ("score", "right"),
             ("mm", "right"),
             ("LPS x, y, z (mm)", "left"),
-            ("slice", "right"),
+            (f"slice of {detections.volume.shape[0]}", "right"),
             ("expert", "left"),
         ],
     )

@@ -15,7 +15,8 @@ from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.io import read
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
-from lnsdk.pipelines.proposals import SliceBoxes, Stacks, decode_proposals, pad_rois, select_boxes, stack_slices
+from lnsdk.pipelines.lesions import lesions_in_patient
+from lnsdk.pipelines.proposals import SliceBoxes, decode_proposals, pad_rois, select_boxes, stack_slices
 from lnsdk.pipelines.settings import GRAPHS, read_settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
@@ -159,7 +160,8 @@ class Detector:
             else:
                 found = self._detect(grid, watch, progress)
                 with watch("stack"):
-                    lesions = self._lesions(grid, stack_slices(found, self._settings.stack_iou))
+                    stacks = stack_slices(found, self._settings.stack_iou)
+                    lesions = lesions_in_patient(grid, stacks.above(self._threshold), self.experts)
                 warnings = source.warnings
         return Detections(lesions, warnings, watch.stages, self._provenance, source)
 
@@ -212,18 +214,6 @@ class Detector:
         boxes = select_boxes(rois, scores[:count], deltas[:count], self._experts, shape, self._settings)
         return SliceBoxes(*boxes, np.full(len(boxes[0]), index, np.int64))
 
-    def _lesions(self, grid: Grid, stacks: Stacks) -> tuple[Lesion, ...]:
-        """Bring 3D boxes from the grid to the source volume, without those below the threshold or in the padding."""
-        count = int(np.count_nonzero(stacks.scores >= np.float32(self._threshold)))
-        if count == 0:
-            return ()
-        boxes = grid.to_voxels(stacks.boxes[:count])
-        high = np.array(grid.volume.shape[::-1]) - 0.5
-        boxes = np.clip(boxes, -0.5, np.tile(high, 2))
-        inside = (boxes[:, 3:] > boxes[:, :3]).all(axis=1)
-        chosen = stacks.rows(np.flatnonzero(inside))
-        return _in_patient(grid, boxes[inside], chosen, self.experts)
-
     def _warm_up(self) -> None:
         """Compile every kernel and let the engines allocate, so that the first call is as fast as the others."""
         ops.warm_up()
@@ -260,46 +250,6 @@ def _concatenate(parts: list[SliceBoxes], experts: int) -> SliceBoxes:
         np.concatenate([part.expert_scores for part in parts]),
         np.concatenate([part.slices for part in parts]),
     )
-
-
-def _in_patient(grid: Grid, boxes: NDArray[np.float64], stacks: Stacks, experts: tuple[str, ...]) -> tuple[Lesion, ...]:
-    source = grid.source
-    in_source = grid.axis_map.boxes_to_source(boxes)
-    corners = _corners(boxes)
-    world = grid.volume.voxels_to_lps(corners.reshape(-1, 3)).reshape(-1, 8, 3)
-    diameters = ((boxes[:, 3:5] - boxes[:, :2]) * grid.volume.spacing[:2]).max(axis=1)
-    keys = grid.axis_map.boxes_to_source(grid.to_voxels(stacks.key_boxes))
-    key_slices = np.clip(np.rint((keys[:, 2] + keys[:, 5]) / 2).astype(np.int64), 0, source.shape[0] - 1)
-    columns = (
-        in_source,
-        np.concatenate([world.min(axis=1), world.max(axis=1)], axis=1),
-        world.mean(axis=1),
-        diameters,
-        stacks.scores,
-        stacks.expert_scores,
-        key_slices,
-    )
-    return tuple(
-        Lesion(
-            box=tuple(box),
-            box_mm=tuple(box_mm),
-            center_mm=tuple(center),
-            diameter_mm=diameter,
-            score=score,
-            expert_scores=dict(zip(experts, expert_scores, strict=True)),
-            key_slice=key_slice,
-            key_slice_uid=source.sop_instance_uids[key_slice] if source.sop_instance_uids else "",
-        )
-        for box, box_mm, center, diameter, score, expert_scores, key_slice in zip(
-            *(column.tolist() for column in columns), strict=True
-        )
-    )
-
-
-def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the eight corners (N, 8, 3) of boxes (N, 6)."""
-    choice = np.stack(np.meshgrid([0, 3], [1, 4], [2, 5], indexing="ij"), axis=-1).reshape(8, 3)
-    return boxes[:, choice]
 
 
 def _provenance(

@@ -61,6 +61,10 @@ class Stacks:
     expert_scores: Array
     key_boxes: Array
 
+    def above(self, threshold: float) -> "Stacks":
+        """Return the boxes that score at least `threshold`."""
+        return self.rows(np.flatnonzero(self.scores >= np.float32(threshold)))
+
     def rows(self, chosen: NDArray[np.int64]) -> "Stacks":
         """Return some of the boxes."""
         return Stacks(self.boxes[chosen], self.scores[chosen], self.expert_scores[chosen], self.key_boxes[chosen])
