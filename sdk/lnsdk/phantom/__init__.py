@@ -7,6 +7,7 @@ from lnsdk.phantom.insertion import insert_lesions
 from lnsdk.phantom.lesion_types import LESION_TYPES, LesionSpec, LesionTruth, LesionType, describe_ranges
 from lnsdk.phantom.organs import ORGANS, Organ
 from lnsdk.phantom.placing import draw_lesions
+from lnsdk.phantom.series import write_series
 from lnsdk.phantom.tissue import organ_map
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "draw_lesions",
     "insert_lesions",
     "organ_map",
+    "write_series",
 ]

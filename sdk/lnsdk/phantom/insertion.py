@@ -53,7 +53,7 @@ class Shape:
         self._lobe_way = _directions(rng, count)
         self._lobe_rate = rng.uniform(1.5, 5.0, count)
         self._lobe_phase = rng.uniform(0, 2 * np.pi, count)
-        rough = float(rng.uniform(0.03, 0.09)) * (1.6 if rng.random() < 0.3 else 1.0)
+        rough = float(rng.uniform(0.04, 0.13))
         self._lobe_size = rough * 2.5 / (1.0 + self._lobe_rate) * rng.uniform(0.5, 1.5, count)
         lung = spec.type in ("lung_solid", "lung_part_solid")
         spikes = int(rng.integers(5, 14)) if lung and spec.diameter_mm > 8.0 and rng.random() < 0.35 else 0

@@ -33,7 +33,7 @@ class Noise:
     between_slices
         Correlation of neighbouring slices.
     area_mm2
-        Area of one independent noise grain: pixel area times the sum of the squared autocorrelation.
+        Area of one independent noise grain: pixel area times the sum of the autocorrelation where it is positive.
     """
 
     sigma: float
@@ -71,7 +71,7 @@ def measure_noise(voxels: npt.NDArray[np.int16], spacing: tuple[float, float, fl
         beside = _without_trend(neighbours[calm])
         deviation = np.sqrt(variance[calm] * beside.var(axis=(1, 2))) + 1e-9
         between = float(np.clip(np.median((flat[calm] * beside).mean(axis=(1, 2)) / deviation), 0.0, 0.9))
-    area = spacing[0] * spacing[1] * float((correlation**2).sum())
+    area = spacing[0] * spacing[1] * float(np.maximum(correlation, 0.0).sum())
     return Noise(max(sigma, 1.0), correlation, between, area)
 
 
@@ -119,7 +119,7 @@ def _autocorrelation(tiles: F64) -> F64:
     lags = np.arange(-LAGS, LAGS + 1)
     kept = full[np.ix_(lags, lags)]
     taper = np.cos(0.5 * np.pi * lags / (LAGS + 1))
-    shaped: F64 = kept / kept[LAGS, LAGS] * np.outer(taper, taper)
+    shaped: F64 = kept / kept[LAGS, LAGS] * np.outer(taper, taper) ** 2
     return shaped
 
 
