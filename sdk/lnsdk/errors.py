@@ -28,5 +28,6 @@ class InputError(ValueError):
         return str(self.args[1])
 
 
-class BackendUnavailable(RuntimeError):  # noqa: N818: a condition of the machine, as in ModuleNotFound
+# Named as a state of the machine: users read it as "tensorrt is unavailable".
+class BackendUnavailable(RuntimeError):  # noqa: N818
     """An inference engine that is not installed or cannot run here; the message says why and what to install."""

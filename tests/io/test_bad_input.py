@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.encaps import encapsulate, generate_frames
 
 from lnsdk.errors import InputError
 from lnsdk.io import read
 from lnsdk.io.files import MAX_UNPACKED_BYTES
 from tests.io import samples
-from tests.io.test_images import nifti
+from tests.io.test_dicom import ENCODERS, jpeg_ls_frame, zip_folder
+from tests.io.test_images import nifti, sample, write
 
 Make = Callable[[Path], Path]
 """Writes input under a folder and returns the path to read."""
@@ -48,8 +54,6 @@ def truncated_in_the_header(folder: Path) -> Path:
 
 
 def truncated_compressed(folder: Path) -> Path:
-    from tests.io.test_dicom import jpeg_ls_frame
-
     datasets = samples.series(3)
     for dataset in datasets:
         samples.compress(dataset, uid.JPEGLSLossless, lambda frame: jpeg_ls_frame(folder, frame))
@@ -192,6 +196,17 @@ def effective_atomic_number(folder: Path) -> Path:
     return samples.save(folder, samples.series(RescaleType="Z_EFF"))
 
 
+def slope_of_zero(folder: Path) -> Path:
+    return samples.save(folder, samples.series(RescaleSlope=0))
+
+
+def missing_frames(folder: Path) -> Path:
+    dataset = samples.enhanced_ct(4)
+    samples.compress(dataset, uid.JPEGLSLossless, lambda frame: jpeg_ls_frame(folder, frame))
+    dataset.PixelData = encapsulate(list(generate_frames(dataset.PixelData, number_of_frames=4))[:3])
+    return samples.save(folder, [dataset])
+
+
 def frames_without_place(folder: Path) -> Path:
     dataset = samples.series(1)[0]
     samples.set_pixels(dataset, np.zeros((4, 16, 16), np.uint16))
@@ -298,12 +313,12 @@ BAD: list[tuple[Make, str, str]] = [
     (gantry_tilt, "gantry-tilt", "tilted by 13.5 degrees"),
     (shifted_slice, "shifted-slices", "instance number 5 at z = -113.00 mm is displaced within its plane by"),
     (irregular_spacing, "irregular-spacing", "2.50 mm apart, but 3.70 mm between instance number 4"),
-    (mr, "not-ct", "no CT but 8 MR image"),
-    (two_pixel_spacings, "pixel-spacing", "0.7 x 0.6 mm (6 slices), 0.8 x 0.8 mm (2 slices)"),
-    (two_matrix_sizes, "matrix-size", "40 x 36 pixels (7 slices), 16 x 16 pixels (1 slices)"),
+    (mr, "not-ct", "no CT but MR image (8)"),
+    (two_pixel_spacings, "pixel-spacing", "0.7 x 0.6 mm (6 of 8 slices), 0.8 x 0.8 mm (2 of 8 slices)"),
+    (two_matrix_sizes, "matrix-size", "40 x 36 pixels (7 of 8 slices), 16 x 16 pixels (1 of 8 slices)"),
     (two_frames_of_reference, "frame-of-reference", "2 frames of reference"),
-    (only_localizers, "only-localizers", "found only 2 localizer"),
-    (only_reports, "no-volume", "1 SEG, 1 SR"),
+    (only_localizers, "only-localizers", "found only localizer (2)"),
+    (only_reports, "no-volume", "SEG (1), SR (1)"),
     (no_positions, "no-position", "none of the 8 CT images says where it lies"),
     (one_without_position, "no-position", "instance number 3 has no Image Position (Patient)"),
     (skewed_orientation, "bad-orientation", "no right angle"),
@@ -311,6 +326,8 @@ BAD: list[tuple[Make, str, str]] = [
     (unreadable_syntax, "unsupported-syntax", "MPEG-4 AVC/H.264"),
     (damaged_compression, "undecodable", "cannot be decompressed"),
     (effective_atomic_number, "not-hu", "Z_EFF"),
+    (slope_of_zero, "bad-header", "rescale slope 0 and intercept -1024"),
+    (missing_frames, "undecodable", "cannot be decompressed"),
     (frames_without_place, "bad-header", "has 4 frames but says where 1 of them lie"),
     (nan_nifti, "nan", "NaN or infinity in 1 voxels"),
     (flat_nifti, "two-dimensional", "flat.nii is 2-dimensional"),
@@ -351,7 +368,7 @@ def test_choice_that_matches_nothing_lists_what_there_is(tmp_path: Path) -> None
 def test_choosing_what_is_no_ct(tmp_path: Path) -> None:
     other = samples.mr_slice()
     samples.save(tmp_path, [*samples.series(), other])
-    with pytest.raises(InputError, match="holds 1 MR image") as caught:
+    with pytest.raises(InputError, match=r"holds MR image \(1\)") as caught:
         read(tmp_path, series=str(other.SeriesInstanceUID))
     assert caught.value.reason == "not-ct"
 
@@ -372,3 +389,33 @@ def test_zip_never_writes_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     read(tmp_path / "series.zip")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def damaged_files(folder: Path) -> list[tuple[str, bytes]]:
+    """Return a good file of every encoding and format: suffix and bytes."""
+    datasets = [samples.enhanced_ct(2)]
+    for syntax, encode in ENCODERS.items():
+        dataset = samples.series(1)[0]
+        samples.compress(dataset, syntax, functools.partial(encode, folder))
+        datasets.append(dataset)
+    written = samples.save(folder / "good", datasets)
+    found = [("dcm", path.read_bytes()) for path in sorted(written.iterdir())]
+    found.append(("nii", nifti(folder / "good.nii", samples.hounsfield(2)).read_bytes()))
+    found += [(suffix, write(folder / f"good.{suffix}", sample()).read_bytes()) for suffix in ("mha", "nrrd")]
+    found.append(("zip", zip_folder(written, folder / "good.zip").read_bytes()))
+    return found
+
+
+def test_flipped_bytes_give_a_volume_or_a_reason(tmp_path: Path) -> None:
+    """Nothing but InputError may come out; a crash of a decoder would end the whole run."""
+    rng = random.Random(7)
+    for suffix, good in damaged_files(tmp_path):
+        for _ in range(60):
+            data = bytearray(good)
+            for _ in range(rng.choice((1, 2, 8))):
+                data[rng.randrange(min(len(data), 1500))] = rng.choice((0, 255, rng.randrange(256)))
+            path = tmp_path / f"damaged.{suffix}"
+            path.write_bytes(data)
+            # pydicom warns about some of the values that it then reads all the same
+            with contextlib.suppress(InputError), warnings.catch_warnings(action="ignore", category=UserWarning):
+                read(path)

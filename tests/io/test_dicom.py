@@ -249,7 +249,7 @@ def test_values_beyond_int16_are_clipped_and_reported(tmp_path: Path) -> None:
     exact = (samples.hounsfield(2).astype(np.int64) + 1024) * 40 - 1024
     assert np.array_equal(volume.voxels, exact.clip(-(2**15), 2**15 - 1))
     count = int((exact > 2**15 - 1).sum())
-    assert volume.warnings == (f"{count} voxels lie outside the range of int16 and were clipped",)
+    assert volume.warnings == (f"voxels outside the range of int16 were clipped: {count}",)
 
 
 def padded(value: int, corner: bool) -> list[Dataset]:
@@ -282,6 +282,27 @@ def test_padding_value_inside_the_image_only_is_tissue(tmp_path: Path) -> None:
     volume = read(samples.save(tmp_path, padded(1100, corner=False)))
     assert volume.voxels[0, 5, 5] == 76
     assert "pixel padding value" in volume.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"RescaleType": "US"}, "values are of type US; they were taken for HU"),
+        ({"RescaleIntercept": None}, "rescale slope or intercept is missing"),
+    ],
+)
+def test_assumptions_about_values_are_reported(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    volume = read(samples.save(tmp_path, samples.series(3, **changes)))
+    assert len(volume.warnings) == 1
+    assert words in volume.warnings[0]
+
+
+def test_small_displacement_in_plane_is_reported(tmp_path: Path) -> None:
+    datasets = samples.series()
+    datasets[4].ImagePositionPatient[0] += 0.2
+    volume = read(samples.save(tmp_path, datasets))
+    np.testing.assert_allclose(volume.affine, samples.AFFINE, atol=1e-9)
+    assert volume.warnings == ("slices are displaced within their plane by up to 0.20 mm; this was ignored",)
 
 
 def test_one_missing_slice_is_interpolated(tmp_path: Path) -> None:
@@ -326,7 +347,7 @@ def test_exact_duplicates_are_dropped(tmp_path: Path) -> None:
     volume = read(samples.save(tmp_path, [again, *datasets]))
     assert np.array_equal(volume.voxels, samples.hounsfield())
     assert volume.sop_instance_uids[2] == f"{samples.SERIES}.3"
-    assert volume.warnings == ("1 exact duplicates of slices were dropped",)
+    assert volume.warnings == ("exact duplicates of slices were dropped: 1",)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +364,7 @@ def test_exact_duplicates_are_dropped(tmp_path: Path) -> None:
 def test_what_is_no_slice_is_set_aside(other: Dataset, kind: str, tmp_path: Path) -> None:
     volume = read(samples.save(tmp_path, [other, *samples.series()]))
     assert np.array_equal(volume.voxels, samples.hounsfield())
-    assert volume.warnings == (f"set aside what is no slice of the volume: 1 {kind}",)
+    assert volume.warnings == (f"set aside what is no slice of the volume: {kind} (1)",)
 
 
 def test_other_files_are_set_aside(tmp_path: Path) -> None:
@@ -352,7 +373,9 @@ def test_other_files_are_set_aside(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_bytes(b"clutter")
     (tmp_path / "mask.nii.gz").write_bytes(b"not looked at")
     volume = read(tmp_path)
-    assert volume.warnings == ("set aside beside the volume: 1 NIfTI, MetaImage or NRRD file, 1 file of another kind",)
+    assert volume.warnings == (
+        "set aside beside the volume: NIfTI, MetaImage or NRRD file (1), file of another kind (1)",
+    )
 
 
 def test_a_single_slice_has_its_thickness(tmp_path: Path) -> None:

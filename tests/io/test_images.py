@@ -173,7 +173,7 @@ def test_values_beyond_int16_are_clipped_and_reported(tmp_path: Path) -> None:
     values[0, 0, :2] = [10**6, -(10**6)]
     volume = read(nifti(tmp_path / "ct.nii", values))
     assert volume.voxels[0, 0, :2].tolist() == [32767, -32768]
-    assert volume.warnings == ("2 voxels lie outside the range of int16 and were clipped",)
+    assert volume.warnings == ("voxels outside the range of int16 were clipped: 2",)
 
 
 def test_nrrd_without_space_is_reported(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_several_images_are_listed_and_chosen_by_number_or_name(tmp_path: Path) 
     assert caught.value.reason == "several-volumes"
     assert read(tmp_path, series=1).shape[0] == 3
     assert read(tmp_path, series="b.mha").shape[0] == 8
-    assert read(tmp_path, series="b.mha").warnings == ("set aside beside the volume: 1 file of another kind",)
+    assert read(tmp_path, series="b.mha").warnings == ("set aside beside the volume: file of another kind (1)",)
     with pytest.raises(InputError) as caught:
         read(tmp_path, series=3)
     assert caught.value.reason == "no-such-series"

@@ -44,7 +44,7 @@ def read(path: PathLike | Sequence[PathLike], series: str | int | None = None) -
     with open_sources(path) as sources:
         images = [source for source in sources if is_image_name(source.name)]
         objects, foreign = _read_objects([source for source in sources if not is_image_name(source.name)])
-        if images and not any(item.is_ct for item in objects):
+        if images and not any(item.kind == "CT image" for item in objects):
             return _with_warning(read_images(images, series), _set_aside(len(objects), foreign, 0))
         if objects:
             return _with_warning(read_dicom(objects, series), _set_aside(0, foreign, len(images)))

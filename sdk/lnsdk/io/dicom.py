@@ -81,7 +81,7 @@ def _check_duplicates(stack: Stack, voxels: npt.NDArray[np.int16]) -> list[str]:
         index = stack.duplicates[number][0]
         if not np.array_equal(hu, voxels[index]):
             raise _different(stack.slices[index], extra[number])
-    return [f"{len(extra)} exact duplicates of slices were dropped"] if extra else []
+    return [f"exact duplicates of slices were dropped: {len(extra)}"] if extra else []
 
 
 def _different(first: Slice, second: Slice) -> InputError:

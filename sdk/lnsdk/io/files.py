@@ -156,7 +156,7 @@ def _zip(path: Path, stack: ExitStack) -> list[Source]:
         archive = stack.enter_context(zipfile.ZipFile(path))
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError("bad-zip", f"{path.name} is not a readable zip ({error}): copy it again") from error
-    members = [info for info in archive.infolist() if not info.is_dir()]
+    members = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     for info in archive.infolist():
         _check_member(path.name, info)
     _check_total(path, members)

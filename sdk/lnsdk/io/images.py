@@ -154,7 +154,7 @@ def _to_hu(values: npt.NDArray[Any], source: Source) -> tuple[npt.NDArray[np.int
     limits = np.iinfo(np.int16)
     if values.dtype != np.int16 and (values.min() < limits.min or values.max() > limits.max):
         outside = int(np.count_nonzero((values < limits.min) | (values > limits.max)))
-        warnings.append(f"{outside} voxels lie outside the range of int16 and were clipped")
+        warnings.append(f"voxels outside the range of int16 were clipped: {outside}")
         values = values.clip(limits.min, limits.max)
     if values.min() >= 0:
         warnings.append("no voxel is below 0: these may be no HU")

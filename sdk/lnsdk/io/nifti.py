@@ -143,7 +143,7 @@ def _parse(start: bytes, order: str, source: Source, version: int) -> NiftiHeade
     quaternion = field("6d" if wide else "6f", 256, 352)
     rows = field("12d" if wide else "12f", 280, 400)
     (units,) = field("i" if wide else "b", 123, 500)
-    if not 1 <= dims[0] <= 7 or min(dims[1 : dims[0] + 1]) < 1 or not math.isfinite(offset):
+    if not 1 <= dims[0] <= 7 or min(dims[1 : dims[0] + 1]) < 1 or not (math.isfinite(offset) and offset >= 0):
         raise InputError("bad-nifti", f"{source.name} has a damaged header (dim {list(dims)}): convert it anew")
     if datatype not in DATA_TYPES:
         raise InputError(

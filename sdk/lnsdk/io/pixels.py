@@ -30,6 +30,9 @@ Stored: TypeAlias = npt.NDArray[np.integer[Any]]
 AIR_HU = -1024
 """Padded pixels are brought down to this, the bottom of the usual scale, unless they are lower already."""
 
+LARGEST_SLOPE, LARGEST_INTERCEPT = 1e4, 1e6
+"""Rescale values beyond these belong to no CT; within them 16 bits never overflow 32."""
+
 NATIVE = (
     uid.ImplicitVRLittleEndian,
     uid.ExplicitVRLittleEndian,
@@ -63,11 +66,11 @@ class Findings:
         """The findings as sentences."""
         found = []
         if self.clipped:
-            found.append(f"{self.clipped} voxels lie outside the range of int16 and were clipped")
+            found.append(f"voxels outside the range of int16 were clipped: {self.clipped}")
         if self.padding_inside:
             found.append(
-                f"in {self.padding_inside} slices the pixel padding value occurs inside the image only; "
-                "it was taken for tissue"
+                "the pixel padding value occurs inside the image only and was taken for tissue "
+                f"(slices: {self.padding_inside})"
             )
         return found
 
@@ -88,7 +91,8 @@ def check_quantity(slices: Sequence[Slice]) -> list[str]:
         if part.plane.unit in OTHER_QUANTITIES or (part.parent.has_modality_lut and part.plane.slope is None):
             what = f"values of type {part.plane.unit}" if part.plane.unit in OTHER_QUANTITIES else "a modality LUT"
             raise InputError("not-hu", f"the slice with {part.label} has {what} instead of HU: give a series in HU")
-        _check_layout(part)
+        _check_values(part)
+        # MONOCHROME1 changes how values are shown, not what they are: rescaling comes first (PS3.3 N.2).
         if part.pixels.photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
             raise InputError(
                 "not-hu", f"the slice with {part.label} is {part.pixels.photometric}: give a series in shades of grey"
@@ -102,9 +106,17 @@ def check_quantity(slices: Sequence[Slice]) -> list[str]:
     return warnings
 
 
-def _check_layout(part: Slice) -> None:
+def _check_values(part: Slice) -> None:
     form = part.pixels
     sizes_fit = min(form.rows, form.columns) > 0 and form.samples == 1
+    slope = 1.0 if part.plane.slope is None else part.plane.slope
+    intercept = 0.0 if part.plane.intercept is None else part.plane.intercept
+    if not (0 < slope <= LARGEST_SLOPE and abs(intercept) <= LARGEST_INTERCEPT):
+        raise InputError(
+            "bad-header",
+            f"the slice with {part.label} has rescale slope {slope:g} and intercept {intercept:g}, "
+            "which cannot give HU: export the original series",
+        )
     bits_fit = form.bits_allocated in (8, 16, 32) and 0 < form.bits_stored <= form.high_bit + 1 <= form.bits_allocated
     if not (sizes_fit and bits_fit):
         raise InputError(
@@ -151,7 +163,7 @@ def _to_hu(stored: Stored, plane: Plane, padding: tuple[int, int] | None, findin
     slope = 1.0 if plane.slope is None else plane.slope
     intercept = 0.0 if plane.intercept is None else plane.intercept
     values: npt.NDArray[Any]
-    if slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2 and abs(slope) <= 2**14:
+    if slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2:
         values = stored.astype(np.int32) * np.int32(slope) + np.int32(intercept)
     else:
         values = np.rint(stored * slope + intercept)
@@ -223,7 +235,10 @@ def _compressed(data: bytes, item: DicomObject, form: PixelFormat) -> Iterator[S
         )
     _check_fragments(data, item)
     try:
-        for frame in generate_frames(data, number_of_frames=form.frames):
+        frames = list(generate_frames(data, number_of_frames=form.frames))
+        if len(frames) != form.frames:
+            raise ValueError(f"expected {form.frames} frames, got {len(frames)}")
+        for frame in frames:
             yield decode(frame, form)
     except (RuntimeError, ValueError, NotImplementedError, EOFError, struct.error) as error:
         raise InputError(

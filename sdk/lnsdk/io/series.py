@@ -163,8 +163,8 @@ def no_such_series(series: str | int, summaries: Sequence[str]) -> InputError:
 
 
 def counted(kinds: Iterable[tuple[str, int]]) -> str:
-    """Return "1 SR, 2 localizer" in a fixed order; kinds of which there are none are left out."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds) if count)
+    """Return "SR (1), localizer (2)" in a fixed order; kinds of which there are none are left out."""
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds) if count)
 
 
 def _group(objects: Iterable[DicomObject]) -> list[Series]:

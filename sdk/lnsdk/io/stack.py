@@ -183,7 +183,7 @@ def _check_same(
     if len(counts) == 1:
         return
     odd = np.array([value != counts[0][0] for value in values])
-    words = ", ".join(f"{form.format(*value)} ({count} slices)" for value, count in counts[:LISTED])
+    words = ", ".join(f"{form.format(*value)} ({count} of {len(slices)} slices)" for value, count in counts[:LISTED])
     raise InputError(
         reason,
         f"the series has {len(counts)} {what}: {words}; odd: {_listed(slices, odd)}; give the files of one acquisition",
@@ -241,7 +241,7 @@ def _grid(slices: Sequence[Slice], distances: npt.NDArray[np.float64]) -> tuple[
     """Find the uniform grid: its number of slices, spacing, and warnings."""
     if len(slices) == 1:
         thickness = slices[0].plane.thickness
-        known = thickness is not None and thickness > 0
+        known = thickness is not None and SPACING_RANGE_MM[0] <= thickness <= SPACING_RANGE_MM[1]
         assumed = "its slice thickness" if known else "an assumed slice thickness"
         spacing = thickness if thickness is not None and known else 1.0
         return 1, spacing, [f"a single slice; it was given {assumed} of {spacing:g} mm"]
