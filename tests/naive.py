@@ -189,17 +189,17 @@ def vote_heatmap(
 
 
 def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[tuple[int, int], ...] | None:
-    """Samples 4 mm apart; body is what some 3 x 3 square of tissue covers, the outermost samples extending outwards."""
+    """Samples 4 mm apart; body is what some 3 x 3 square of tissue covers."""
     step = [max(1, int(4 / spacing[2 - axis])) for axis in range(3)]
     samples = voxels[:: step[0], :: step[1], :: step[2]] > -400
     depth, height, width = samples.shape
     found = set()
     for z in range(depth):
-        for y in range(-1, height + 1):
-            for x in range(-1, width + 1):
-                square = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-                if all(samples[z, min(max(v, 0), height - 1), min(max(u, 0), width - 1)] for v, u in square):
-                    found |= {(v * step[1], u * step[2]) for v, u in square if 0 <= v < height and 0 <= u < width}
+        for y in range(height - 2):
+            for x in range(width - 2):
+                square = [(y + dy, x + dx) for dy in range(3) for dx in range(3)]
+                if all(samples[z, v, u] for v, u in square):
+                    found |= {(v * step[1], u * step[2]) for v, u in square}
     if not found:
         found = {(y, x) for _, y, x in np.argwhere(voxels > -400).tolist()}
     if not found:

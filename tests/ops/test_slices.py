@@ -1,15 +1,18 @@
 """Resampling with the window, and grouping of slices, against the loop-only oracles."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import lnsdk
 from lnsdk import ops, threads
 from lnsdk.ops import slices
 from tests import naive
@@ -124,6 +127,28 @@ def test_read_only_voxels() -> None:
     volume = _volume()
     volume.flags.writeable = False
     assert ops.resample_window(volume, (1, 1, 1), (2, 2, 2)).shape == (3, 4, 5)
+
+
+@pytest.mark.realdata
+def test_a_recorded_ct_is_resampled_as_by_simpleitk(data_dir: Path) -> None:
+    volume = lnsdk.read(data_dir / "ct/chest_acrin013")
+    image = sitk.GetImageFromArray(volume.voxels)
+    image.SetSpacing(volume.spacing)
+    out_spacing = (0.8, 0.8, 2.0)
+    found = ops.resample_window(volume.voxels, volume.spacing, out_spacing, window=(-160, 240))
+    resampled = sitk.Resample(
+        image,
+        found.shape[::-1],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        (0.0, 0.0, 0.0),
+        out_spacing,
+        image.GetDirection(),
+        0.0,
+        sitk.sitkFloat32,
+    )
+    expected = sitk.GetArrayFromImage(sitk.IntensityWindowing(resampled, -160, 240, 0, 255))
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_wrong_arguments_of_resampling_are_refused() -> None:

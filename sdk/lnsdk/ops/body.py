@@ -64,9 +64,9 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | No
 
 
 def _opened(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    """The mask less everything in its last two axes that a square of this size does not fit into; edges extend it."""
-    half = size // 2
-    padded = np.pad(mask, ((0, 0), (2 * half, 2 * half), (2 * half, 2 * half)), mode="edge")
+    """What the squares of this size that lie in the mask, in its last two axes, cover of it."""
+    border = size - 1
+    padded = np.pad(mask, ((0, 0), (border, border), (border, border)))
     for axis in (1, 2):
         padded = _combined(padded, size, axis, np.logical_and)
     for axis in (1, 2):

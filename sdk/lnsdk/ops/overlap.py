@@ -36,7 +36,7 @@ def iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]
 def iobb(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32] | NDArray[np.float64]:
     """Intersection of every box of a with every box of b, over the size of a's own box.
 
-    With detections as a this is the "intersection over the detected bounding box" (IoBB) of LENS, section V.
+    With detections as a this is the "intersection over the detected bounding box" (IoBB) of LENS, section VI-C.
 
     Parameters
     ----------
