@@ -29,6 +29,9 @@ MAX_RATIO = 200
 RATIO_FLOOR_BYTES = 256 * 2**20
 """Below this size no compression ratio is suspicious: noise-free phantoms compress a thousandfold."""
 
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError)
+"""What the standard library raises on damaged zips (found by flipping bytes of good ones)."""
+
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """Names, besides those with a leading dot, that operating systems leave behind; they are passed over without a word."""
 
@@ -154,7 +157,7 @@ def _refuse(error: OSError) -> None:
 def _zip(path: Path, stack: ExitStack) -> list[Source]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGED_ZIP as error:
         raise InputError("bad-zip", f"{path.name} is not a readable zip ({error}): copy it again") from error
     members = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     for info in archive.infolist():

@@ -112,6 +112,8 @@ def _on_disk(source: Source) -> Iterator[Path]:
 
 
 def _three_dimensional(values: npt.NDArray[Any], source: Source) -> npt.NDArray[Any]:
+    if values.size == 0:
+        raise InputError("unreadable-image", f"{source.name} holds no voxels: convert it anew")
     while values.ndim > 3 and values.shape[0] == 1:
         values = values[0]
     if values.ndim < 3:
