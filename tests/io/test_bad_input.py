@@ -311,7 +311,7 @@ BAD: list[tuple[Make, str, str]] = [
     (two_acquisitions, "duplicate-position", "lie in the same place but differ"),
     (mixed_orientation, "mixed-orientation", "1 of 8 slices are oriented unlike the others: instance number 6"),
     (gantry_tilt, "gantry-tilt", "tilted by 13.5 degrees"),
-    (shifted_slice, "shifted-slices", "instance number 5 at z = -113.00 mm is displaced within its plane by"),
+    (shifted_slice, "shifted-slices", "instance number 5 at z = -113.00 mm is displaced within its plane by 9.00 mm"),
     (irregular_spacing, "irregular-spacing", "2.50 mm apart, but 3.70 mm between instance number 4"),
     (mr, "not-ct", "no CT but MR image (8)"),
     (two_pixel_spacings, "pixel-spacing", "0.7 x 0.6 mm (6 of 8 slices), 0.8 x 0.8 mm (2 of 8 slices)"),

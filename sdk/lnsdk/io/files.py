@@ -86,15 +86,7 @@ class ZipMember:
         """Unpack into memory; the caller closes."""
         try:
             return io.BytesIO(self.archive.read(self.info))
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except DAMAGED_ZIP as error:
             raise InputError("bad-zip", f"{self.name} cannot be unpacked ({error}): copy the zip again") from error
 
 

@@ -217,10 +217,12 @@ def _check_straight(
     largest = float(np.linalg.norm(drift, axis=1).max())
     if len(slices) == 1 or largest <= TILT_DRIFT_MM:
         return []
-    slope = distances @ drift / (distances @ distances)
+    # Medians: one displaced slice must neither look like a tilt nor hide in one.
+    slope = np.median(np.diff(drift, axis=0) / np.diff(distances)[:, None], axis=0)
     angle = math.degrees(math.atan(float(np.linalg.norm(slope))))
     limit = DRIFT_PIXELS * pixel
-    residual = np.linalg.norm(drift - distances[:, None] * slope, axis=1)
+    straightened = drift - distances[:, None] * slope
+    residual = np.linalg.norm(straightened - np.median(straightened, axis=0), axis=1)
     if residual.max() > limit:
         label = slices[int(np.argmax(residual))].label
         raise InputError(
