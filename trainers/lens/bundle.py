@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 import lnsdk.export
-
 from lnsdk import Detector, Volume, read
 from lnsdk._version import __version__
 from lnsdk.bundle import read_bundle
@@ -39,11 +38,12 @@ BATCHES = (1, 2, 7, MAX_BATCH)
 """Batch sizes that the parity gate runs."""
 
 PROPOSALS = {"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02}
-"""Proposals of a slice at run time: the best 1000 before suppression and 100 after it, where reference [25] has 6000 and
-300: what is below never became a lesion on validation cases, and the head stays cheap on a CPU."""
+"""Proposals of a slice at run time: 1000 before suppression and 100 after it, where reference [25] has 6000 and 300,
+to bound what suppression and head cost on a CPU."""
 
 DETECTIONS = {"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3}
-"""Boxes of a slice at run time: NMS at 0.5 and at most 50 as in reference [25]."""
+"""Boxes of a slice at run time: NMS at 0.5 and at most 50 as in reference [25]; boxes join at a lower overlap than the
+theta of 0.5 (VI-B), because lesions of a few pixels change by as much between slices."""
 
 EXPORTED_CARD = "# {name}\n\nExported from a checkpoint without an evaluation. Not a medical device.\n"
 """Card of a bundle that was exported by hand: nothing was measured, so nothing is claimed."""

@@ -91,7 +91,7 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 10_000,
+        "steps": 8_000,
         "batch": 8,
         "crop": 224,
         "learning_rate": 2e-3,

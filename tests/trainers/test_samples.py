@@ -1,0 +1,95 @@
+"""Cases on the network's grid and the crops drawn from them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnsdk.trainers.common.evaluation import EvaluationCase
+from lnsdk.trainers.common.samples import GridCase, draw_sample, read_grid_cases, write_grid_case
+from lnsdk.trainers.common.simulation import FULL_SCOPE, SCOPES, CasePlan, evaluation_case, make_case, plan_training
+
+
+@pytest.fixture(scope="module")
+def plan() -> CasePlan:
+    return CasePlan("phantom-5", FULL_SCOPE, seed=3, lesions=6, phantom_seed=5)
+
+
+@pytest.fixture(scope="module")
+def grid_case(plan: CasePlan, tmp_path_factory: pytest.TempPathFactory) -> GridCase:
+    folder = tmp_path_factory.mktemp("cases")
+    write_grid_case(make_case(plan), folder)
+    (case,) = read_grid_cases(folder)
+    return case
+
+
+def bright_case(shape: tuple[int, int, int] = (12, 300, 320)) -> GridCase:
+    """A bright lesion of 12 x 8 px on slices 5 to 7."""
+    grid = np.full(shape, 60, np.float16)
+    grid[5:8, 100:108, 150:162] = 90
+    boxes = np.array([[z, 149.5, 99.5, 161.5, 107.5] for z in (5, 6, 7)], np.float32)
+    return GridCase("bright", "universal", grid, boxes, np.zeros(3, np.int64), np.zeros((0, 6), np.float32))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_box_follows_the_augmented_lesion(seed: int) -> None:
+    sample = draw_sample([bright_case()], np.random.default_rng(seed), 224, positive=True)
+    assert sample.slices.shape == (9, 224, 224)
+    ((x1, y1, x2, y2),) = sample.boxes.tolist()
+    rows, columns = np.nonzero(sample.slices[4].numpy() > 75)
+    assert x1 == pytest.approx(columns.min() - 0.5, abs=1)
+    assert x2 == pytest.approx(columns.max() + 0.5, abs=1)
+    assert y1 == pytest.approx(rows.min() - 0.5, abs=1)
+    assert y2 == pytest.approx(rows.max() + 0.5, abs=1)
+
+
+def test_samples_follow_the_generator() -> None:
+    first, second = (draw_sample([bright_case()], np.random.default_rng(4), 64, positive=False) for _ in range(2))
+    assert (first.slices == second.slices).all()
+
+
+def test_window_beyond_the_grid_is_air() -> None:
+    sample = draw_sample([bright_case((3, 40, 40))], np.random.default_rng(0), 64, positive=False)
+    assert (sample.slices == 0).any()
+    assert (sample.slices > 50).any()
+
+
+def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridCase) -> None:
+    """Where a lesion was inserted, the grid differs from that of the same case without lesions, inside its boxes."""
+    case = make_case(plan)
+    assert len(case.lesions) >= 3
+    assert set(grid_case.lesion) == set(range(len(case.lesions)))
+    assert (grid_case.boxes[:, 3:] > grid_case.boxes[:, 1:3]).all()
+    depth, height, width = grid_case.grid.shape
+    assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
+    assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
+
+
+def test_cases_are_the_same_for_a_plan(plan: CasePlan) -> None:
+    first, second = make_case(plan), make_case(plan)
+    assert np.array_equal(first.volume.voxels, second.volume.voxels)
+    assert first.labelled == second.labelled
+
+
+def test_without_lesions_is_the_background(plan: CasePlan) -> None:
+    assert make_case(plan.without_lesions()).lesions == ()
+
+
+def test_evaluation_case_names_every_lesion(plan: CasePlan) -> None:
+    case = evaluation_case(make_case(plan), 3)
+    assert isinstance(case, EvaluationCase)
+    assert len(case.boxes) == len(case.types) == len(case.diameters)
+    assert case.kind == "phantom"
+
+
+def test_training_plans_use_every_phantom_once() -> None:
+    plans = plan_training((), 3, 8, 0)
+    assert len(plans) == len({p.phantom_seed for p in plans}) == 3 * len(SCOPES)
+    assert len({p.id for p in plans}) == len(plans)
+
+
+def test_record_is_plain_json(tmp_path: Path, plan: CasePlan) -> None:
+    write_grid_case(make_case(plan), tmp_path)
+    record = json.loads((tmp_path / f"{plan.id}.json").read_text())
+    assert set(record) == {"expert", "boxes", "lesion", "ignored"}
