@@ -221,7 +221,7 @@ def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[Gri
 def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarray:
     """Move a window's corner (x, y) so that as much of it as possible lies on the grid."""
     last = np.asarray([shape[2] - side, shape[1] - side])
-    return np.clip(corner, np.minimum(last, 0), np.maximum(last, 0))
+    return np.asarray(np.clip(corner, np.minimum(last, 0), np.maximum(last, 0)))
 
 
 def _read_window(grid: np.ndarray, z: int, corner: np.ndarray, side: int) -> np.ndarray:

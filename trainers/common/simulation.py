@@ -227,20 +227,20 @@ def _seed(*parts: int) -> int:
 def _background(plan: CasePlan) -> tuple[Volume, np.ndarray, np.ndarray]:
     """Volume, organ map and boxes to ignore of a plan's background."""
     if plan.background is None:
-        phantom = chest_phantom(plan.phantom_seed, **_phantom_scan(plan.phantom_seed))
+        slices, spacing = _phantom_scan(plan.phantom_seed)
+        phantom = chest_phantom(plan.phantom_seed, slices=slices, spacing=spacing)
         return phantom.volume, phantom.organs, np.zeros((0, 6), np.float32)
     volume, axes = to_lps_axes(read(plan.background.path))
     organs = organ_map(volume, axes.boxes_from_source(plan.background.liver))
     return volume, organs, axes.boxes_from_source(plan.background.suspicious)
 
 
-def _phantom_scan(seed: int) -> dict[str, object]:
-    """Scan geometry of a phantom: field of view, slice spacing and number of slices vary with its seed."""
+def _phantom_scan(seed: int) -> tuple[int, tuple[float, float, float]]:
+    """Slices and spacing (x, y, z mm) of a phantom: field of view and slice thickness vary with its seed."""
     rng = np.random.default_rng((seed, 7))
     in_plane = float(rng.uniform(0.65, 0.9))
     thickness = float(rng.choice([1.25, 2.0, 2.5, 3.0, 5.0]))
-    slices = int(rng.uniform(140.0, 220.0) / thickness)
-    return {"slices": slices, "spacing": (in_plane, in_plane, thickness), "size": 512}
+    return int(rng.uniform(140.0, 220.0) / thickness), (in_plane, in_plane, thickness)
 
 
 def _drawn_types(plan: CasePlan, rng: np.random.Generator) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -152,13 +152,12 @@ class AnchorFreeProposals(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.centerness = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, 1, 3, padding=1)
-        )
+        logits = nn.Conv2d(hidden, 1, 3, padding=1)
+        nn.init.constant_(cast(Tensor, logits.bias), -math.log((1.0 - CENTERNESS_PRIOR) / CENTERNESS_PRIOR))
+        self.centerness = nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), logits)
         self.distances = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, 4, 3, padding=1)
         )
-        nn.init.constant_(self.centerness[2].bias, -math.log((1.0 - CENTERNESS_PRIOR) / CENTERNESS_PRIOR))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return centerness logits (N, 1, h, w) and non-negative distances (N, 4, h, w) in feature pixels."""
@@ -180,7 +179,7 @@ class RoiHead(nn.Module):
         self.classify = nn.ModuleList(nn.Linear(hidden, 1) for _ in range(experts))
         self.regress = nn.ModuleList(nn.Linear(hidden, 4) for _ in range(experts))
         for layer in self.regress:
-            nn.init.normal_(layer.weight, std=0.001)
+            nn.init.normal_(cast(Tensor, layer.weight), std=0.001)
 
     def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, R, E) and offsets (N, R, E, 4) for features (N, C, h, w) and boxes (N, R, 4)."""

@@ -49,7 +49,7 @@ def _parser() -> ArgumentParser:
         ],
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of `lnsdk train`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle; replaced when it exists")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle; it is replaced")
     parser.add_argument("--name", default="lens", help="name of the model (default: lens)")
     parser.add_argument(
         "--verify-on", type=Path, nargs="+", default=[], metavar="CT", help="CTs for the gate (default: a phantom CT)"

@@ -66,7 +66,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("method", choices=["lens"], help="what to train")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; made when missing")
-    parser.add_argument("--preset", choices=["edge", "paper"], default="edge", help="sizes and schedule (default: edge)")
+    parser.add_argument("--preset", choices=["edge", "paper"], default="edge", help="sizes and schedule (edge)")
     parser.add_argument("--data", type=Path, help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     parser.add_argument("--phantoms-only", action="store_true", help="train without real CTs")
     parser.add_argument("--imagenet", type=Path, help="file with torchvision's DenseNet-121 ImageNet weights")
