@@ -33,6 +33,8 @@ def export_onnx(graph: ExportGraph, folder: Path) -> Path:
         # the exporter's own calls use names that torch and Python have deprecated; nothing of ours is concerned
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        # said of every dynamic axis that several inputs share, which is what one batch axis for all of them means
+        warnings.filterwarnings("ignore", message="# The axis name.*will not be used", category=UserWarning)
         torch.onnx.export(
             graph.module,
             graph.make_inputs(2, 64, 96),

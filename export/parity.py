@@ -112,7 +112,8 @@ def compare_lesions(reference: Detections, other: Detections) -> LesionParity:
     Parameters
     ----------
     reference, other : Detections
-        Results of two backends with the same threshold.
+        Results of two backends, with every lesion whatever its score, so that one on either side of a threshold
+        finds its partner.
 
     Returns
     -------
@@ -122,25 +123,34 @@ def compare_lesions(reference: Detections, other: Detections) -> LesionParity:
     if not ours or not theirs:
         return LesionParity(0, 0.0, 0.0, (*ours, *theirs))
     gaps = np.abs(np.array([a.box for a in ours])[:, None] - np.array([b.box for b in theirs])[None]).max(axis=2)
-    pairs: list[tuple[int, int]] = []
-    for i, j in zip(*np.unravel_index(np.argsort(gaps, axis=None, kind="stable"), gaps.shape), strict=True):
-        if all(i != a and j != b for a, b in pairs) and gaps[i, j] <= BOX_TOLERANCE:
-            pairs.append((int(i), int(j)))
-    left = [lesion for i, lesion in enumerate(ours) if all(i != a for a, _ in pairs)]
-    right = [lesion for j, lesion in enumerate(theirs) if all(j != b for _, b in pairs)]
-    boxes = max((float(gaps[pair]) for pair in pairs), default=0.0)
-    scores = max((abs(ours[i].score - theirs[j].score) for i, j in pairs), default=0.0)
-    return LesionParity(len(pairs), boxes, scores, (*left, *right))
+    close = np.argwhere(gaps <= BOX_TOLERANCE)
+    partner: dict[int, int] = {}
+    for i, j in close[np.argsort(gaps[tuple(close.T)], kind="stable")].tolist():
+        if i not in partner and j not in partner.values():
+            partner[i] = j
+    left = [lesion for i, lesion in enumerate(ours) if i not in partner]
+    right = [lesion for j, lesion in enumerate(theirs) if j not in partner.values()]
+    boxes = max((float(gaps[pair]) for pair in partner.items()), default=0.0)
+    scores = max((abs(ours[i].score - theirs[j].score) for i, j in partner.items()), default=0.0)
+    return LesionParity(len(partner), boxes, scores, (*left, *right))
 
 
 def check_lesions(reference: Detections, other: Detections, threshold: float) -> LesionParity:
     """Compare two results and refuse what is outside the bounds.
 
+    Parameters
+    ----------
+    reference, other : Detections
+        As for `compare_lesions`.
+    threshold : float
+        Lesions above it must have a partner. What scores next to nothing may lack one: there the rounding of two
+        almost equal scores decides which of two boxes suppresses the other.
+
     Raises
     ------
     ParityError
-        When scores differ by more than `SCORE_TOLERANCE`, or a lesion that is not within `SCORE_TOLERANCE` of the
-        threshold has no partner.
+        When scores differ by more than `SCORE_TOLERANCE`, or a lesion has no partner that scores more than
+        `SCORE_TOLERANCE` above the threshold.
     """
     parity = compare_lesions(reference, other)
     if parity.score_difference > SCORE_TOLERANCE:

@@ -35,9 +35,9 @@ from lnsdk.trainers.common.simulation import CasePlan, evaluation_case, make_cas
 SEEDS = (1, 2, 3)
 """Insertion seeds of the test set."""
 
-PHANTOMS = 6
+PHANTOMS = 8
 REPEATS = 2
-LESIONS = 8
+LESIONS = 10
 """Per seed: phantoms, uses of every real CT kept for tests, and lesions in each volume at most."""
 
 CONTROLS = 8

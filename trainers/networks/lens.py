@@ -152,9 +152,9 @@ class AnchorFreeProposals(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        logits = nn.Conv2d(hidden, 1, 3, padding=1)
+        hidden_layer, logits = nn.Conv2d(channels, hidden, 3, padding=1), nn.Conv2d(hidden, 1, 3, padding=1)
         nn.init.constant_(cast(Tensor, logits.bias), -math.log((1.0 - CENTERNESS_PRIOR) / CENTERNESS_PRIOR))
-        self.centerness = nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), logits)
+        self.centerness = nn.Sequential(hidden_layer, nn.ReLU(inplace=True), logits)
         self.distances = nn.Sequential(
             nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, 4, 3, padding=1)
         )
