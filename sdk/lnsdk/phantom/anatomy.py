@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from lnsdk.phantom.abdomen import paint_abdomen
 from lnsdk.phantom.build import Build, draw_build
-from lnsdk.phantom.canvas import Canvas
+from lnsdk.phantom.canvas import Canvas, smooth_steps, superellipse
+from lnsdk.phantom.kernels import BLUR_ROWS, FINISH_SLICE
 from lnsdk.phantom.organs import Organ
 from lnsdk.phantom.skeleton import paint_ribs, paint_shoulders, paint_spine, paint_wall
 from lnsdk.phantom.thorax import paint_heart, paint_lungs, paint_mediastinum
@@ -27,7 +28,7 @@ TEXTURE = {
     Organ.FAT: (5.0, 4.0),
     Organ.SUBCUTANEOUS: (5.0, 4.0),
     Organ.MUSCLE: (7.0, 3.5),
-    Organ.MARROW: (30.0, 2.2),
+    Organ.MARROW: (22.0, 1.9),
     Organ.BONE: (50.0, 3.0),
     Organ.OTHER: (4.0, 5.0),
 }
@@ -51,7 +52,11 @@ class Phantom:
 
 
 def chest_phantom(
-    seed: int, slices: int = 100, spacing: Sequence[float] = (0.75, 0.75, 3.0), size: int = 512, region: str | None = None
+    seed: int,
+    slices: int = 100,
+    spacing: Sequence[float] = (0.75, 0.75, 3.0),
+    size: int = 512,
+    region: str | None = None,
 ) -> Phantom:
     """Simulate a CT of a chest, an upper abdomen or both.
 
@@ -80,7 +85,9 @@ def chest_phantom(
     if region is not None and region not in REGIONS:
         raise ValueError(f"region must be one of {', '.join(REGIONS)} or None, got {region!r}")
     if slices < 1 or size < 1 or len(spacing) != 3 or min(spacing) <= 0.0:
-        raise ValueError(f"slices, size and the three spacings must be positive, got {slices}, {size}, {tuple(spacing)}")
+        raise ValueError(
+            f"slices, size and the three spacings must be positive, got {slices}, {size}, {tuple(spacing)}"
+        )
     rng = np.random.default_rng([seed, 1])
     if region is None:
         region = str(rng.choice(REGIONS, p=[0.45, 0.2, 0.35]))
@@ -110,7 +117,7 @@ def _first_height(rng: np.random.Generator, region: str, length: float, build: B
 
 def _paint(canvas: Canvas, build: Build, rng: np.random.Generator) -> None:
     """Paint from the outside in; what comes later covers what came before."""
-    _paint_table(canvas, build)
+    _paint_table(canvas, build, rng)
     paint_wall(canvas, build, rng)
     paint_shoulders(canvas, build, rng)
     paint_lungs(canvas, build, rng)
@@ -121,52 +128,84 @@ def _paint(canvas: Canvas, build: Build, rng: np.random.Generator) -> None:
     paint_mediastinum(canvas, build, rng)
 
 
-def _paint_table(canvas: Canvas, build: Build) -> None:
+def _paint_table(canvas: Canvas, build: Build, rng: np.random.Generator) -> None:
+    """Couch under the patient: a thin shell, curved or flat, filled with foam; some scans do not show it."""
+    if rng.random() < 0.15:
+        return
     z = canvas.heights
-    y = 112.0 * build.deep + build.fat + 26.0
-    for depth, value in ((0.0, -150.0), (1.6, -940.0)):
-        center = np.stack([np.zeros_like(z), np.full_like(z, y)], axis=1)
-        theta = np.arange(180) * (2 * np.pi / 180)
-        norm = (np.abs(np.cos(theta)) / (205.0 - depth)) ** 4 + (np.abs(np.sin(theta)) / (15.0 - depth)) ** 4
-        canvas.outline(center, np.tile(norm**-0.25, (len(z), 1)), value, Organ.AIR)
+    half, thick = float(rng.uniform(170, 230)), float(rng.uniform(10, 24))
+    power = float(rng.uniform(2.0, 5.0))
+    y = 112.0 * build.deep + 0.8 * build.fat + thick + float(rng.uniform(4, 16))
+    foam = float(rng.uniform(-990, -900))
+    center = np.stack([np.zeros_like(z), np.full_like(z, y)], axis=1)
+    for depth, value in ((0.0, float(rng.uniform(-400, -100))), (float(rng.uniform(1.0, 2.5)), foam)):
+        outline = superellipse(np.full_like(z, half - depth), np.full_like(z, thick - depth), power)
+        canvas.outline(center, outline, value, Organ.AIR)
 
 
 def _taps(sigma: float) -> npt.NDArray[np.float32]:
+    """Gaussian filter of `sigma` pixels, summing to 1."""
     half = max(int(np.ceil(2.5 * sigma)), 1)
-    at = np.arange(-half, half + 1)
-    taps = np.exp(-0.5 * (at / max(sigma, 1e-3)) ** 2)
-    return (taps / taps.sum()).astype(np.float32)
+    taps = np.exp(-0.5 * (np.arange(-half, half + 1) / max(sigma, 1e-3)) ** 2)
+    normalised: npt.NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return normalised
 
 
 def _scan(canvas: Canvas, build: Build, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """Add tissue texture and the scanner's correlated noise, and round to HU."""
-    from lnsdk.phantom import kernels
-
     field = rng.standard_normal((48, 48, 48), dtype=np.float32)
-    amplitude = np.zeros(len(Organ), dtype=np.float32)
-    pitch = np.ones(len(Organ), dtype=np.float32)
+    amplitude, pitch, slope = (np.zeros(len(Organ), dtype=np.float32) for _ in range(3))
     for organ, (height, grain) in TEXTURE.items():
         amplitude[organ], pitch[organ] = height * float(rng.uniform(0.6, 1.4)), grain
-    pixel = float(canvas.spacing[0])
-    narrow = (0.75 - 0.3 * build.kernel) / pixel * 0.9
-    wide = 2.2 * narrow
-    lowpass = 0.85
-    nz, ny, nx = canvas.hu.shape
+    slope[Organ.LUNG] = float(rng.uniform(0.1, 0.7))
+    ny, nx = canvas.hu.shape[1:]
     out = np.empty(canvas.hu.shape, dtype=np.int16)
-    scale = None
-    center = np.array([0.5 * nx, 0.5 * ny])
-    turned, first, second = np.empty((nx, ny), np.float32), np.empty((ny, nx), np.float32), np.empty((ny, nx), np.float32)
-    for k in range(nz):
-        white = rng.standard_normal((ny, nx), dtype=np.float32)
-        kernels.blur_rows(white, _taps(narrow), turned)
-        kernels.blur_rows(turned, _taps(narrow), first)
-        kernels.blur_rows(first, _taps(wide), turned)
-        kernels.blur_rows(turned, _taps(wide), second)
-        first -= np.float32(lowpass) * second
-        if scale is None:
-            scale = np.float32(build.sigma / float(first.std()))
-        first *= scale
-        kernels.finish_slice(
-            canvas.hu[k], canvas.organ[k], first, field, amplitude, pitch, canvas.spacing, k * canvas.spacing[2], 0.35, center, out[k]
+    center = np.array([0.5 * nx + float(rng.normal(0, 8)), 0.5 * ny])
+    falloff = float(rng.uniform(0.1, 0.5))
+    for k, noise in enumerate(_noise(canvas, build, rng)):
+        height = k * float(canvas.spacing[2])
+        FINISH_SLICE(
+            canvas.hu[k],
+            canvas.organ[k],
+            noise,
+            field,
+            amplitude,
+            pitch,
+            slope,
+            canvas.spacing,
+            height,
+            falloff,
+            center,
+            out[k],
         )
     return out
+
+
+def _noise(canvas: Canvas, build: Build, rng: np.random.Generator) -> Iterator[npt.NDArray[np.float32]]:
+    """Noise of each slice, float32 (y, x): band-limited, alike in neighbouring slices, streaky at the shoulders."""
+    ny, nx = canvas.hu.shape[1:]
+    pixel = float(canvas.spacing[0])
+    grain = (0.85 - 0.55 * build.kernel) / pixel
+    narrow, wide, streak = _taps(grain), _taps(2.2 * grain), _taps(7.0 / pixel)
+    between = float(rng.uniform(0.05, 0.6))
+    lowpass = np.float32(rng.uniform(0.5, 0.9))
+    shoulders = smooth_steps(canvas.heights / build.tall, [(150, 0.0), (205, 1.0)]) * float(rng.uniform(0.1, 0.9))
+    turned, noise, low = (np.empty(shape, np.float32) for shape in ((nx, ny), (ny, nx), (ny, nx)))
+    white = rng.standard_normal((ny, nx), dtype=np.float32)
+    scale = np.float32(0.0)
+    for share in shoulders:
+        fresh = rng.standard_normal((ny, nx), dtype=np.float32)
+        white = np.float32(between) * white + np.float32(np.sqrt(1.0 - between**2)) * fresh
+        BLUR_ROWS(white, narrow, turned)
+        BLUR_ROWS(turned, narrow, noise)
+        BLUR_ROWS(noise, wide, turned)
+        BLUR_ROWS(turned, wide, low)
+        noise -= lowpass * low
+        if scale == 0.0:
+            scale = np.float32(build.sigma / float(noise.std()))
+        noise *= scale
+        if share > 0.0:
+            BLUR_ROWS(noise, streak, turned)
+            strength = np.float32(1.2 * share * build.sigma / max(float(turned.std()), 1e-3))
+            noise += strength * turned.T
+        yield noise

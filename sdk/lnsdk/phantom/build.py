@@ -16,16 +16,43 @@ VERTEBRAE_ABOVE, VERTEBRAE_BELOW = 6, 11
 
 PHASES = {
     "none": {"aorta": 42, "veins": 40, "portal": 40, "liver": 56, "spleen": 47, "kidney": 31, "muscle": 52, "gut": 35},
-    "arterial": {"aorta": 300, "veins": 75, "portal": 85, "liver": 68, "spleen": 115, "kidney": 150, "muscle": 58, "gut": 65},
-    "venous": {"aorta": 155, "veins": 145, "portal": 170, "liver": 108, "spleen": 122, "kidney": 185, "muscle": 64, "gut": 70},
-    "late": {"aorta": 110, "veins": 108, "portal": 115, "liver": 88, "spleen": 98, "kidney": 160, "muscle": 62, "gut": 60},
+    "arterial": {
+        "aorta": 300,
+        "veins": 75,
+        "portal": 85,
+        "liver": 68,
+        "spleen": 115,
+        "kidney": 150,
+        "muscle": 58,
+        "gut": 65,
+    },
+    "venous": {
+        "aorta": 155,
+        "veins": 145,
+        "portal": 170,
+        "liver": 108,
+        "spleen": 122,
+        "kidney": 185,
+        "muscle": 64,
+        "gut": 70,
+    },
+    "late": {
+        "aorta": 110,
+        "veins": 108,
+        "portal": 115,
+        "liver": 88,
+        "spleen": 98,
+        "kidney": 160,
+        "muscle": 62,
+        "gut": 60,
+    },
 }
 """Typical HU by contrast phase."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """One patient and one scan protocol; lengths in mm, x to the left, y to the back, z to the head, z = 0 at the right dome."""
+    """One patient and one scan; lengths in mm, x to the left, y to the back, z to the head, z = 0 at the right dome."""
 
     wide: float
     """Scale of the trunk from side to side."""
@@ -53,9 +80,36 @@ class Build:
         """Half width, half depth and centre y of the space inside ribs and abdominal wall."""
         h = z / self.tall
         width = smooth_steps(
-            h, [(-320, 120), (-200, 122), (-120, 128), (-60, 133), (0, 130), (50, 124), (100, 112), (140, 96), (175, 78), (205, 60), (230, 42)]
+            h,
+            [
+                (-320, 120),
+                (-200, 122),
+                (-120, 128),
+                (-60, 133),
+                (0, 130),
+                (50, 124),
+                (100, 112),
+                (140, 96),
+                (175, 78),
+                (205, 60),
+                (230, 42),
+            ],
         )
-        depth = smooth_steps(h, [(-320, 72), (-180, 74), (-110, 80), (-60, 88), (0, 90), (60, 86), (110, 76), (150, 62), (185, 46), (210, 34)])
+        depth = smooth_steps(
+            h,
+            [
+                (-320, 72),
+                (-180, 74),
+                (-110, 80),
+                (-60, 88),
+                (0, 90),
+                (60, 86),
+                (110, 76),
+                (150, 62),
+                (185, 46),
+                (210, 34),
+            ],
+        )
         center = smooth_steps(h, [(-320, -14), (-180, -12), (-90, -4), (0, 3), (110, 8), (180, 16), (210, 14)])
         grow = 1.0 + 0.06 * self.visceral * (h < -40)
         return width * self.wide * grow, depth * self.deep * grow, center * self.deep
@@ -74,10 +128,36 @@ class Build:
         h = z / self.tall
         a = smooth_steps(
             h,
-            [(-320, 165), (-250, 158), (-180, 144), (-100, 148), (0, 156), (80, 166), (140, 174), (190, 174), (222, 150), (248, 92), (270, 66), (320, 62)],
+            [
+                (-320, 165),
+                (-250, 158),
+                (-180, 143),
+                (-100, 147),
+                (0, 153),
+                (80, 160),
+                (140, 170),
+                (190, 174),
+                (222, 150),
+                (248, 92),
+                (270, 66),
+                (320, 62),
+            ],
         )
         b = smooth_steps(
-            h, [(-320, 98), (-250, 94), (-180, 93), (-100, 104), (0, 113), (80, 113), (150, 103), (195, 88), (225, 74), (250, 64), (320, 66)]
+            h,
+            [
+                (-320, 98),
+                (-250, 94),
+                (-180, 93),
+                (-100, 104),
+                (0, 113),
+                (80, 113),
+                (150, 103),
+                (195, 88),
+                (225, 74),
+                (250, 64),
+                (320, 66),
+            ],
         )
         y = smooth_steps(h, [(-320, 0), (0, 3), (100, 6), (200, 14), (260, 12)])
         layer = 14.0 * (self.muscular - 1.0)
@@ -92,14 +172,20 @@ class Build:
         side = np.abs(np.cos(THETA)) ** 2
         belly = smooth_steps(h, [(-320, 1.0), (-120, 0.9), (0, 0.3), (100, 0.1)])[:, None]
         neck = smooth_steps(h, [(200, 1.0), (250, 0.5)])[:, None]
-        midline = 1.0 - 0.45 * np.exp(-(((THETA - 0.5 * np.pi) / 0.2) ** 2)) - 0.3 * np.exp(-(((THETA - 1.5 * np.pi) / 0.25) ** 2)) * (1 - belly)
+        midline = (
+            1.0
+            - 0.45 * np.exp(-(((THETA - 0.5 * np.pi) / 0.2) ** 2))
+            - 0.3 * np.exp(-(((THETA - 1.5 * np.pi) / 0.25) ** 2)) * (1 - belly)
+        )
         thickness: F64 = self.fat * neck * midline * (0.65 + 0.5 * belly * front + 0.35 * side * (1 - 0.4 * belly))
         return thickness
 
     def spine(self, z: F64) -> tuple[F64, F64, F64]:
         """Centre y, half width and half depth of the vertebral bodies at heights `z`."""
         h = z / self.tall
-        y = smooth_steps(h, [(-320, 48), (-230, 32), (-150, 36), (-60, 48), (40, 60), (110, 56), (180, 40), (230, 26), (290, 20)])
+        y = smooth_steps(
+            h, [(-320, 48), (-230, 32), (-150, 36), (-60, 48), (40, 60), (110, 56), (180, 40), (230, 26), (290, 20)]
+        )
         a = smooth_steps(h, [(-320, 25), (-150, 22), (0, 16), (120, 14), (220, 12), (290, 11)])
         b = smooth_steps(h, [(-320, 18), (-150, 16), (0, 14), (120, 12), (220, 9), (290, 8)])
         grow = 0.5 * (self.wide + self.deep)
@@ -111,7 +197,7 @@ class Build:
         z = 160.0
         for i in range(VERTEBRAE_ABOVE):
             z += 21.0 - 0.7 * i
-        for i in range(VERTEBRAE_ABOVE + VERTEBRAE_BELOW + 4):
+        for _ in range(VERTEBRAE_ABOVE + VERTEBRAE_BELOW + 4):
             height = float(np.interp(z, [-300, -180, -60, 100, 200, 280], [37, 35, 27, 22, 19, 17]))
             levels.append((z * self.tall, height * self.tall))
             z -= height

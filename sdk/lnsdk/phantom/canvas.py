@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lnsdk.phantom.kernels import PAINT_ELLIPSOID, PAINT_OUTLINE, PAINT_TUBES
 from lnsdk.phantom.organs import Organ
 
 F64 = npt.NDArray[np.float64]
@@ -32,10 +33,9 @@ def superellipse(a: F64, b: F64, power: float = 2.0) -> F64:
     return radii
 
 
-def smooth_steps(z: F64, knots: Sequence[tuple[float, float]]) -> F64:
+def smooth_steps(z: F64, knots: npt.ArrayLike) -> F64:
     """Interpolate `knots` (position, value) with cosine ramps; the ends extend as constants."""
-    at = np.array([k[0] for k in knots])
-    values = np.array([k[1] for k in knots])
+    at, values = np.asarray(knots, dtype=np.float64).T
     i = np.clip(np.searchsorted(at, z) - 1, 0, len(at) - 2)
     t = np.clip((z - at[i]) / (at[i + 1] - at[i]), 0.0, 1.0)
     t = 0.5 * t + 0.5 * t * t * (3.0 - 2.0 * t)
@@ -89,26 +89,30 @@ class Canvas:
 
     def outline(self, centers: F64, radii: F64, value: float, organ: Organ) -> None:
         """Paint what lies inside `radii` (z, ANGLES) around `centers` (z, 2), one row for each slice of the canvas."""
-        from lnsdk.phantom import kernels
-
-        kernels.paint_polar(
-            self.hu, self.organ, self.origin, self.spacing, self.edge, centers, radii, float(value), int(organ)
+        PAINT_OUTLINE(
+            self.hu,
+            self.organ,
+            self.origin,
+            self.spacing,
+            self.edge,
+            np.ascontiguousarray(centers),
+            np.ascontiguousarray(radii),
+            float(value),
+            int(organ),
         )
 
-    def column(
-        self, path: Sequence[tuple[float, float, float, float, float]], value: float, organ: Organ, power: float = 2.0
-    ) -> None:
-        """Paint an upright solid through rows (z, x, y, half width, half depth), ascending in z; it ends at the first and last."""
-        rows = np.array(path, dtype=np.float64)
-        x, y, a, b = (smooth_steps(self.heights, [(r[0], r[c]) for r in rows]) for c in range(1, 5))
-        radii = superellipse(a, b, power)
-        radii[(self.heights < rows[0, 0]) | (self.heights > rows[-1, 0])] = 0.0
+    def column(self, rows: npt.ArrayLike, value: float, organ: Organ, power: float = 2.0, grow: float = 0.0) -> None:
+        """Paint an upright solid through rows (z, x, y, half width, half depth), ascending in z, from first to last."""
+        table = np.asarray(rows, dtype=np.float64)
+        x, y, a, b = (smooth_steps(self.heights, table[:, [0, c]]) for c in range(1, 5))
+        radii = superellipse(a + grow, b + grow, power)
+        radii[(self.heights < table[0, 0]) | (self.heights > table[-1, 0])] = 0.0
         self.outline(np.stack([x, y], axis=1), radii, value, organ)
 
     def ellipsoid(
         self,
-        center: Sequence[float],
-        radii: Sequence[float],
+        center: npt.ArrayLike,
+        radii: npt.ArrayLike,
         value: float,
         organ: Organ,
         turn: F64 | None = None,
@@ -116,36 +120,48 @@ class Canvas:
         wobble: float = 0.0,
         phase: float = 0.0,
         level: float = NO_LEVEL,
+        within: Organ | None = None,
     ) -> None:
-        """Paint a (super)ellipsoid with half axes `radii`, turned by the rotation matrix `turn`."""
-        from lnsdk.phantom import kernels
+        """Paint a (super)ellipsoid with half axes `radii`, turned by the rotation matrix `turn`; see the kernel.
 
-        axes = np.diag(np.asarray(radii, dtype=np.float64))
+        `within` an organ, only its voxels are painted, and they keep their label.
+        """
+        axes = np.diag(np.maximum(np.asarray(radii, dtype=np.float64), 0.1))
         if turn is not None:
             axes = turn @ axes
-        uneven = np.array([wobble, 2.6, phase, 1.7 * phase + 1.0, 2.3 * phase + 2.0])
-        kernels.paint_ellipsoid(
+        stretch = 3.0 ** (0.5 - 1.0 / power)
+        PAINT_ELLIPSOID(
             self.hu,
             self.organ,
             self.origin,
             self.spacing,
             self.edge,
-            np.asarray(center, dtype=np.float64),
-            np.ascontiguousarray(axes),
+            np.array(center, dtype=np.float64),
+            (1.0 + 1.6 * wobble) * stretch * np.sqrt((axes**2).sum(axis=1)),
+            np.ascontiguousarray(np.linalg.inv(axes)),
             float(power),
-            uneven,
+            np.array([wobble, 2.6, phase, 1.7 * phase + 1.0, 2.3 * phase + 2.0]),
             float(level),
             float(value),
             int(organ),
+            -1 if within is None else int(within),
         )
 
-    def segments(self, rows: F64, value: float, organ: Organ, flatten: float = 1.0) -> None:
-        """Paint tubes from rows (x, y, z, radius, x, y, z, radius)."""
-        from lnsdk.phantom import kernels
-
-        table = np.ascontiguousarray(rows[:, :8], dtype=np.float64)
-        kernels.paint_tubes(
-            self.hu, self.organ, self.origin, self.spacing, self.edge, table, float(flatten), float(value), int(organ)
+    def segments(
+        self, rows: F64, value: float, organ: Organ, flatten: float = 1.0, within: Organ | None = None
+    ) -> None:
+        """Paint tubes from rows (x, y, z, radius, x, y, z, radius); `within` an organ, only its voxels, unlabelled."""
+        PAINT_TUBES(
+            self.hu,
+            self.organ,
+            self.origin,
+            self.spacing,
+            self.edge,
+            np.ascontiguousarray(rows[:, :8], dtype=np.float64),
+            float(flatten),
+            float(value),
+            int(organ),
+            -1 if within is None else int(within),
         )
 
     def tube(self, points: npt.ArrayLike, value: float, organ: Organ, grow: float = 0.0, flatten: float = 1.0) -> None:

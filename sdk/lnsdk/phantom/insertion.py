@@ -78,7 +78,7 @@ class Shape:
         return radius
 
     def depth(self, points: F64) -> tuple[F64, F64]:
-        """How far points (N, 3) lie below the surface (mm, negative outside), and their distance from the centre in radii."""
+        """How far points (N, 3) lie below the surface (mm, negative outside), and their distance in radii."""
         distance = np.maximum(np.linalg.norm(points, axis=1), 1e-6)
         radius = self._radius(points / distance[:, None])
         return radius - distance, distance / np.maximum(radius, 1e-6)
@@ -131,7 +131,7 @@ def lesion_mask(spec: LesionSpec, low: npt.ArrayLike, high: npt.ArrayLike, spaci
             if abs(height + offset) > reach:
                 radial[k] += np.float32(9.0 / fine)
                 continue
-            depth, relative = shape.depth(grid + (0.0, 0.0, height + offset))
+            depth, relative = shape.depth(grid + np.array([0.0, 0.0, height + offset]))
             share = np.clip(0.5 + depth / edge, 0.0, 1.0)
             share = share * share * (3.0 - 2.0 * share)
             mask[k] += (share / fine).reshape(mask.shape[1:]).astype(np.float32)
@@ -153,12 +153,13 @@ def insert_lesions(
     rng
         Source of the noise.
     contrast_scale
-        Factor on every lesion's contrast. At 0 the code does all that it does otherwise, noise included, but the tissue stays.
+        Factor on every lesion's contrast. At 0 the code does all that it does otherwise, noise included, but the tissue
+        stays.
 
     Returns
     -------
-    The CT with the lesions, and what is known of each. A lesion that its organ's border would leave less than a third of is not
-    inserted.
+    The CT with the lesions, and what is known of each. A lesion that its organ's border would leave less than a third
+    of is not inserted.
     """
     noise = measure_noise(volume.voxels, volume.spacing)
     voxels = volume.voxels.copy()
@@ -174,7 +175,7 @@ def _insert(
     voxels: I16, spacing: F64, spec: LesionSpec, noise: Noise, rng: np.random.Generator, contrast_scale: float
 ) -> LesionTruth | None:
     """Insert one lesion in place; None when its organ does not hold it."""
-    low, high = _patch_bounds(spec, voxels.shape, spacing)  # type: ignore[arg-type]
+    low, high = _patch_bounds(spec, voxels.shape, spacing)
     where = tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1], strict=True))
     native = voxels[where].astype(np.float32)
     mask, radial = lesion_mask(spec, low, high, spacing)
@@ -192,7 +193,7 @@ def _insert(
     changed = native + contrast_scale * mask * change
     if LESION_TYPES[spec.type].replaces:
         own = native - smooth
-        made = make_noise(local, native.shape, rng)  # type: ignore[arg-type]
+        made = make_noise(local, native.shape, rng)
         changed += made * np.sqrt(1.0 - (1.0 - mask) ** 2) - own * mask
     touched = mask > 1e-4
     voxels[where][touched] = np.clip(np.rint(changed), -1024, 3071).astype(np.int16)[touched]
@@ -205,13 +206,15 @@ def _change(spec: LesionSpec, smooth: F32, radial: F32, noise: Noise) -> F32:
     difference = spec.hu + texture - smooth
     if spec.type == "lymph_node":
         return difference
-    if LESION_TYPES[spec.type].replaces:
-        return np.maximum(difference, 0.0)
-    if spec.type == "marrow_mass":
-        return np.minimum(difference, 0.0) if spec.contrast_hu < 0 else np.maximum(difference, 0.0)
+    if LESION_TYPES[spec.type].replaces or spec.type == "marrow_mass":
+        darker = spec.contrast_hu < 0
+        one_way: F32 = np.minimum(difference, 0.0) if darker else np.maximum(difference, 0.0)
+        return one_way
     deviation = smooth - (spec.hu - spec.contrast_hu)
     tolerance = max(22.0, 1.2 * noise.sigma)
-    strange = _ramp(np.abs(deviation), tolerance, 1.8 * tolerance)  # vessels and fat planes go, the organ's own noise stays
+    strange = _ramp(
+        np.abs(deviation), tolerance, 1.8 * tolerance
+    )  # vessels and fat planes go, the organ's own noise stays
     return (spec.contrast_hu + texture - deviation * strange).astype(np.float32)
 
 
@@ -254,7 +257,7 @@ def _extreme(patch: F32, reach: tuple[int, int], largest: bool) -> F32:
 
 
 def _membership(spec: LesionSpec, smooth: F32, spacing: F64) -> F32:
-    """Share of each voxel that belongs to tissue the lesion may fill; structures thinner than `THIN_MM` do not count."""
+    """Share of each voxel that is tissue the lesion may fill; structures thinner than `THIN_MM` do not count."""
     reach = (max(1, round(0.5 * THIN_MM / float(spacing[1]))), max(1, round(0.5 * THIN_MM / float(spacing[0]))))
     without_bright = _extreme(_extreme(smooth, reach, largest=False), reach, largest=True)
     without_dark = _extreme(_extreme(smooth, reach, largest=True), reach, largest=False)
@@ -271,7 +274,7 @@ def _membership(spec: LesionSpec, smooth: F32, spacing: F64) -> F32:
 
 
 def _main_part(mask: F32, center: F64) -> npt.NDArray[np.bool_] | None:
-    """Voxels that are the lesion's (half there or more, or half its peak where slices blur it), connected to its middle."""
+    """Voxels that are half the lesion's or more (half its peak where slices blur it), connected to its middle."""
     peak = float(mask.max())
     if peak < 0.2:
         return None
@@ -325,19 +328,21 @@ def _slice_box(plane: F32, level: float) -> tuple[float, float, float, float]:
 
 def _diameter(plane: F32, level: float, spacing: F64) -> float:
     """Largest distance (mm) between two points of a slice's outline, over 36 directions."""
-    points = []
+    points: list[tuple[float, float]] = []
     for j in np.flatnonzero((plane >= level).any(axis=1)):
         x1, x2 = _crossings(plane[j], level)
-        points += [(x1, j), (x2, j)]
+        points += [(x1, float(j)), (x2, float(j))]
     for i in np.flatnonzero((plane >= level).any(axis=0)):
         y1, y2 = _crossings(plane[:, i], level)
-        points += [(i, y1), (i, y2)]
+        points += [(float(i), y1), (float(i), y2)]
     angles = np.arange(36) * (np.pi / 36)
     along = (np.array(points, dtype=np.float64) * spacing[:2]) @ np.stack([np.cos(angles), np.sin(angles)])
     return float(np.ptp(along, axis=0).max())
 
 
-def _truth(spec: LesionSpec, mask: F32, extent: npt.NDArray[np.bool_], low: F64, spacing: F64, scale: float, depth: int) -> LesionTruth:
+def _truth(
+    spec: LesionSpec, mask: F32, extent: npt.NDArray[np.bool_], low: F64, spacing: F64, scale: float, depth: int
+) -> LesionTruth:
     """Box, slices and size of an inserted lesion; the box ends where the volume ends."""
     level = HALF * min(float(mask.max()), 1.0)
     own = np.where(_grown(extent), mask, 0.0)

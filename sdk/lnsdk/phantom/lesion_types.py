@@ -31,8 +31,8 @@ class LesionType:
     median_mm, spread
         Median and log-standard deviation of the diameters before they are cut to the range.
     hu
-        Ranges (low, high), one of them drawn with equal chance: HU of the lesion if `relative_to` is empty, else the difference
-        to the local mean of that tissue.
+        Ranges (low, high), one of them drawn with equal chance: HU of the lesion if `relative_to` is empty, else the
+        difference to the local mean of that tissue.
     relative_to
         "organ" (the organ around it), "soft tissue" (muscle and vessels near it) or "".
     homes
@@ -63,9 +63,33 @@ LESION_TYPES: dict[str, LesionType] = {
         LesionType("lung_solid", (4.0, 30.0), 8.0, 0.50, ((-50.0, 60.0),), "", (Organ.LUNG,), 0.30, 1.5, True),
         LesionType("lung_part_solid", (5.0, 30.0), 10.0, 0.45, ((-700.0, -300.0),), "", (Organ.LUNG,), 0.12, 1.5, True),
         LesionType("liver", (6.0, 60.0), 12.0, 0.55, ((-60.0, -15.0),), "organ", (Organ.LIVER,), 0.16, 1.5, False),
-        LesionType("lymph_node", (5.0, 40.0), 11.0, 0.45, ((-30.0, 30.0),), "soft tissue", (Organ.FAT,), 0.26, 2.0, True),
-        LesionType("muscle_mass", (8.0, 60.0), 18.0, 0.60, ((-50.0, -15.0), (20.0, 60.0)), "organ", (Organ.MUSCLE,), 0.08, 2.0, False),
-        LesionType("marrow_mass", (8.0, 60.0), 12.0, 0.45, ((-200.0, -70.0), (120.0, 450.0)), "organ", (Organ.MARROW,), 0.08, 1.6, False),
+        LesionType(
+            "lymph_node", (5.0, 40.0), 11.0, 0.45, ((-30.0, 30.0),), "soft tissue", (Organ.FAT,), 0.26, 2.0, True
+        ),
+        LesionType(
+            "muscle_mass",
+            (8.0, 60.0),
+            18.0,
+            0.60,
+            ((-50.0, -15.0), (20.0, 60.0)),
+            "organ",
+            (Organ.MUSCLE,),
+            0.08,
+            2.0,
+            False,
+        ),
+        LesionType(
+            "marrow_mass",
+            (8.0, 60.0),
+            12.0,
+            0.45,
+            ((-200.0, -70.0), (120.0, 450.0)),
+            "organ",
+            (Organ.MARROW,),
+            0.08,
+            1.6,
+            False,
+        ),
     )
 }
 """All lesion types by name."""
@@ -114,7 +138,12 @@ class LesionSpec:
         """Restore what `to_dict` wrote."""
         x, y, z = (float(v) for v in entry["center"])
         return cls(
-            str(entry["type"]), (x, y, z), float(entry["diameter_mm"]), float(entry["hu"]), float(entry["contrast_hu"]), int(entry["seed"])
+            str(entry["type"]),
+            (x, y, z),
+            float(entry["diameter_mm"]),
+            float(entry["hu"]),
+            float(entry["contrast_hu"]),
+            int(entry["seed"]),
         )
 
 
@@ -127,7 +156,8 @@ class LesionTruth:
     type
         Key of `LESION_TYPES`.
     box
-        float32 (6,): x1, y1, z1, x2, y2, z2 in continuous voxel indices, where the blurred lesion is half there or more.
+        float32 (6,): x1, y1, z1, x2, y2, z2 in continuous voxel indices, where the blurred lesion is half there or
+        more.
     diameter_mm
         Largest in-plane diameter of that region.
     contrast_hu
@@ -193,7 +223,7 @@ def describe_ranges() -> str:
         against = f"{spans} against the local {kind.relative_to}" if kind.relative_to else spans
         rows.append(f"{kind.name:16s} {kind.frequency:6.2f} {low:5.0f} ..{high:4.0f} {kind.median_mm:7.0f}  {against}")
     rows.append(
-        f"A lesion is drawn again when no reader could see it (Rose): |contrast| x sqrt(independent noise areas in its largest "
-        f"cross-section) / sigma < {ROSE_LIMIT:.0f}, sigma and noise area measured in the scan."
+        "A lesion is drawn again when no reader could see it (Rose): |contrast| x sqrt(independent noise areas in its "
+        f"largest cross-section) / sigma < {ROSE_LIMIT:.0f}, sigma and noise area measured in the scan."
     )
     return "\n".join(rows)

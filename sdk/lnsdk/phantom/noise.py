@@ -54,7 +54,8 @@ def measure_noise(voxels: npt.NDArray[np.int16], spacing: tuple[float, float, fl
 
     Returns
     -------
-    Noise. A scan without soft tissue is measured wherever there is something other than air; one of air alone has sigma 1.
+    Noise. A scan without soft tissue is measured wherever there is something other than air; one of air alone has
+    sigma 1.
     """
     tiles, neighbours = _tiles(voxels)
     if len(tiles) == 0:
@@ -150,7 +151,9 @@ def smooth_keeping_edges(patch: F32, sigma: float, reach: int = 3) -> F32:
         view: F32 = padded[:, reach + dy : reach + dy + ny, reach + dx : reach + dx + nx]
         return view
 
-    first = sum(shifted(dy, dx) * (2 - abs(dy)) * (2 - abs(dx)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)) / np.float32(16)
+    first = sum(shifted(dy, dx) * (2 - abs(dy)) * (2 - abs(dx)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)) / np.float32(
+        16
+    )
     total = np.zeros_like(patch)
     count = np.zeros_like(patch)
     for dy in range(-reach, reach + 1):

@@ -31,7 +31,12 @@ HOLDS: dict[str, tuple[tuple[Organ, ...], float, tuple[Organ, ...], float]] = {
     "lung_part_solid": ((Organ.LUNG, Organ.VESSEL), 0.85, (), 0.0),
     "liver": ((Organ.LIVER, Organ.VESSEL), 0.85, (), 0.0),
     "lymph_node": ((Organ.FAT,), 0.62, (Organ.FAT, *SOFT), 0.94),
-    "muscle_mass": ((Organ.MUSCLE,), 0.80, (Organ.MUSCLE, Organ.FAT, Organ.SUBCUTANEOUS, Organ.VESSEL, Organ.OTHER), 0.95),
+    "muscle_mass": (
+        (Organ.MUSCLE,),
+        0.80,
+        (Organ.MUSCLE, Organ.FAT, Organ.SUBCUTANEOUS, Organ.VESSEL, Organ.OTHER),
+        0.95,
+    ),
     "marrow_mass": ((Organ.MARROW,), 0.72, (Organ.MARROW, Organ.BONE), 0.93),
 }
 """Organs that must fill a share of the lesion's ball, and a wider set with its share."""
@@ -143,8 +148,8 @@ def draw_lesions(
     rng
         Source of randomness.
     types
-        As many names as lesions are wanted (one for each, repeats allowed), or names to choose from by their frequency; all when
-        None.
+        As many names as lesions are wanted (one for each, repeats allowed), or names to choose from by their frequency;
+        all when None.
     keep_out
         (N, 6) boxes x1, y1, z1, x2, y2, z2 in voxels that no lesion may touch.
 
@@ -187,7 +192,9 @@ def _wanted(types: Sequence[str] | None, count: int) -> list[tuple[str, ...]]:
     return [tuple(dict.fromkeys(types or LESION_TYPES))] * count
 
 
-def _draw_one(scene: _Scene, kind: LesionType, rng: np.random.Generator, others: Sequence[LesionSpec], blocked: F64) -> LesionSpec | None:
+def _draw_one(
+    scene: _Scene, kind: LesionType, rng: np.random.Generator, others: Sequence[LesionSpec], blocked: F64
+) -> LesionSpec | None:
     for _ in range(DRAWS):
         diameter = draw_diameter(kind, rng)
         low, high = kind.hu[int(rng.integers(len(kind.hu)))]
@@ -216,7 +223,12 @@ def rose_ratio(contrast: float, diameter: float, noise: Noise, thickness: float)
 
 
 def _free_place(
-    scene: _Scene, kind: LesionType, diameter: float, rng: np.random.Generator, others: Sequence[LesionSpec], blocked: F64
+    scene: _Scene,
+    kind: LesionType,
+    diameter: float,
+    rng: np.random.Generator,
+    others: Sequence[LesionSpec],
+    blocked: F64,
 ) -> F64 | None:
     for _ in range(PLACES):
         center = scene.site(kind.homes, rng)

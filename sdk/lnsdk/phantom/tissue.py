@@ -52,7 +52,8 @@ def organ_map(volume: Volume, liver_boxes: npt.ArrayLike = ()) -> U8:
 
     Returns
     -------
-    uint8 (z, y, x) of `Organ`. What is uncertain is `Organ.OTHER`; borders between organs are, so that a labelled voxel lies inside.
+    uint8 (z, y, x) of `Organ`. What is uncertain is `Organ.OTHER`; borders between organs are, so that a labelled voxel
+    lies inside.
     """
     spacing = volume.spacing
     block = max(1, int(np.ceil(0.8 * COARSE_MM / spacing[0])))
@@ -134,7 +135,8 @@ def _holes_filled(mask: Mask) -> Mask:
 def _outside(mean: F32) -> Mask:
     """Air around the patient, the table included: what is no body, reaches the sides of the image and is no cut lung.
 
-    Lung that the field of view cuts has the body in front and behind, and the body or the end of a round field at its sides.
+    Lung that the field of view cuts has the body in front and behind, and the body or the end of a round field at its
+    sides.
     """
     beyond = mean < PADDING_HU
     body = _components(_eroded(mean > -300.0)) == 1
@@ -170,7 +172,7 @@ def _lungs(mean: F32, inside: Mask, voxel_ml: float) -> Mask:
 
 
 def _bone(mean: F32, spread: F32, blood: float, pixel: float) -> tuple[Mask, Mask]:
-    """All bone, and the marrow inside it: what bright, uneven walls enclose. `blood` is the HU of the brightest vessels."""
+    """All bone, and the marrow inside: what bright, uneven walls enclose. `blood`: HU of the brightest vessels."""
     hard = mean > max(190.0, blood + 40.0)
     dense = (mean > max(300.0, blood + 120.0)) | (hard & (spread > 90.0))
     wall = hard & (_box_mean(dense.astype(np.float32), 2) > 0.12)
@@ -242,7 +244,9 @@ def _label(mean: F32, spread: F32, pixel: float, thickness: float) -> U8:
     labels[_mostly(lungs)] = Organ.LUNG
     labels[fat] = Organ.SUBCUTANEOUS
     labels[fat & deep] = Organ.FAT
-    labels[_mostly(soft, 0.85) & (smooth > 10.0) & (smooth < 90.0) & _trunk_wall(inside, lungs, fat, pixel)] = Organ.MUSCLE
+    labels[_mostly(soft, 0.85) & (smooth > 10.0) & (smooth < 90.0) & _trunk_wall(inside, lungs, fat, pixel)] = (
+        Organ.MUSCLE
+    )
     labels[_mostly(blood, 0.85)] = Organ.VESSEL
     labels[bone] = Organ.BONE
     labels[marrow] = Organ.MARROW
@@ -250,7 +254,7 @@ def _label(mean: F32, spread: F32, pixel: float, thickness: float) -> U8:
 
 
 def _trunk_wall(inside: Mask, lungs: Mask, fat: Mask, pixel: float) -> Mask:
-    """Where soft tissue of a trunk is muscle: under the skin and its fat, or near the back, not between the lungs. All of a limb."""
+    """Where soft tissue is muscle: in a trunk under the skin's fat or near the back, not between the lungs."""
     width = float(np.median(inside.sum(axis=2).max(axis=1))) * pixel
     if width < LIMB_MM:
         return np.ones_like(inside)
@@ -258,7 +262,8 @@ def _trunk_wall(inside: Mask, lungs: Mask, fat: Mask, pixel: float) -> Mask:
     wall = _dilated(outer, max(1, round(WALL_MM / pixel)))
     back = inside.shape[1] - np.argmax(inside[:, ::-1], axis=1)
     near_back = np.arange(inside.shape[1])[None, :, None] > back[:, None, :] - BACK_MM / pixel
-    return (wall | near_back) & ~(_between(lungs, 1) | _between(lungs, 2))
+    muscle: Mask = (wall | near_back) & ~(_between(lungs, 1) | _between(lungs, 2))
+    return muscle
 
 
 def _label_liver(labels: U8, mean: F32, spread: F32, boxes: npt.NDArray[np.float64], block: int) -> None:

@@ -12,12 +12,17 @@ MURRAY = 2.7
 
 
 def grow_tree(
-    root: F64, root_radius: float, targets: F64, rng: np.random.Generator, leaf_radius: float = 0.35, wander: float = 0.12
+    root: F64,
+    root_radius: float,
+    targets: F64,
+    rng: np.random.Generator,
+    leaf_radius: float = 0.35,
+    wander: float = 0.12,
 ) -> F64:
     """Grow a tree from `root` (x, y, z mm) to all `targets` (N, 3).
 
-    The targets of a branch are halved again and again across their longest direction; each half gets a branch towards its
-    centroid, whose radius follows from the number of targets it serves.
+    The targets of a branch are halved again and again across their longest direction; each half gets a branch towards
+    its centroid, whose radius follows from the number of targets it serves.
 
     Returns
     -------
@@ -46,7 +51,7 @@ def grow_tree(
         spread = points - centroid
         axis = np.linalg.eigh(spread.T @ spread)[1][:, 2] if len(points) > 2 else points[1] - points[0]
         order = np.argsort(spread @ axis, kind="stable")
-        cut = min(max(int(round(len(points) * rng.uniform(0.3, 0.7))), 1), len(points) - 1)
+        cut = min(max(round(len(points) * rng.uniform(0.3, 0.7)), 1), len(points) - 1)
         pending.append((end, radius, points[order[:cut]], generation + 1))
         pending.append((end, radius, points[order[cut:]], generation + 1))
     return np.array(rows)
