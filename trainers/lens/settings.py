@@ -91,7 +91,7 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 8_000,
+        "steps": 7_000,
         "batch": 8,
         "crop": 224,
         "learning_rate": 2e-3,
