@@ -188,13 +188,13 @@ def _insert(
     if extent is None:
         return None
     mask = np.where(_grown(extent), mask, 0.0).astype(np.float32)
-    local = _local_noise(native - smooth, mask, noise) if LESION_TYPES[spec.type].replaces else noise
-    change = _change(spec, smooth, radial, noise)
-    changed = native + contrast_scale * mask * change
+    rest = native - smooth
+    changed = native + contrast_scale * mask * _change(spec, smooth, radial, noise)
     if LESION_TYPES[spec.type].replaces:
-        own = native - smooth
+        local = _local_noise(rest, mask, noise)
+        grain = np.clip(rest, -3.0 * local.sigma, 3.0 * local.sigma)  # what is left is structure, gone with the tissue
         made = make_noise(local, native.shape, rng)
-        changed += made * np.sqrt(1.0 - (1.0 - mask) ** 2) - own * mask
+        changed += made * np.sqrt(1.0 - (1.0 - mask) ** 2) - mask * (grain + contrast_scale * (rest - grain))
     touched = mask > 1e-4
     voxels[where][touched] = np.clip(np.rint(changed), -1024, 3071).astype(np.int16)[touched]
     return _truth(spec, mask, extent, low, spacing, contrast_scale, len(voxels))

@@ -55,25 +55,25 @@ def measure_noise(voxels: npt.NDArray[np.int16], spacing: tuple[float, float, fl
     Returns
     -------
     Noise. A scan without soft tissue is measured wherever there is something other than air; one of air alone has
-    sigma 1.
+    none.
     """
     tiles, neighbours = _tiles(voxels)
     if len(tiles) == 0:
         delta = np.zeros((2 * LAGS + 1, 2 * LAGS + 1))
         delta[LAGS, LAGS] = 1.0
-        return Noise(1.0, delta, 0.0, spacing[0] * spacing[1])
+        return Noise(0.0, delta, 0.0, spacing[0] * spacing[1])
     flat = _without_trend(tiles)
     variance = flat.var(axis=(1, 2))
     calm = np.argsort(variance, kind="stable")[: max(len(variance) // 3, 1)]
     sigma = float(np.sqrt(np.median(variance[calm])))
-    correlation = _autocorrelation(flat[calm] / np.sqrt(variance[calm])[:, None, None])
+    correlation = _autocorrelation(flat[calm] / np.sqrt(np.maximum(variance[calm], 1e-6))[:, None, None])
     between = 0.0
     if neighbours is not None:
         beside = _without_trend(neighbours[calm])
         deviation = np.sqrt(variance[calm] * beside.var(axis=(1, 2))) + 1e-9
         between = float(np.clip(np.median((flat[calm] * beside).mean(axis=(1, 2)) / deviation), 0.0, 0.9))
     area = spacing[0] * spacing[1] * float(np.maximum(correlation, 0.0).sum())
-    return Noise(max(sigma, 1.0), correlation, between, area)
+    return Noise(sigma, correlation, between, area)
 
 
 def _tiles(voxels: npt.NDArray[np.int16]) -> tuple[F64, F64 | None]:
@@ -119,6 +119,7 @@ def _autocorrelation(tiles: F64) -> F64:
     full = np.fft.ifft2(power).real / np.maximum(np.fft.ifft2(ones).real, 1.0)
     lags = np.arange(-LAGS, LAGS + 1)
     kept = full[np.ix_(lags, lags)]
+    kept[LAGS, LAGS] = max(kept[LAGS, LAGS], 1e-3)
     taper = np.cos(0.5 * np.pi * lags / (LAGS + 1))
     shaped: F64 = kept / kept[LAGS, LAGS] * np.outer(taper, taper) ** 2
     return shaped

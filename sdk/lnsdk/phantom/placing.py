@@ -21,6 +21,9 @@ DRAWS = 30
 PLACES = 60
 """Places tried for one diameter."""
 
+LEAST_SIGMA = 0.5
+"""Noise (HU) that rounding alone leaves."""
+
 MARGIN_MM = 6.0
 """Least distance between the surfaces of two lesions."""
 
@@ -219,7 +222,7 @@ def rose_ratio(contrast: float, diameter: float, noise: Noise, thickness: float)
     A lesion thinner than the slices loses contrast in proportion.
     """
     areas = 0.25 * np.pi * diameter**2 / noise.area_mm2
-    return float(abs(contrast) * min(1.0, diameter / thickness) * np.sqrt(areas) / noise.sigma)
+    return float(abs(contrast) * min(1.0, diameter / thickness) * np.sqrt(areas) / max(noise.sigma, LEAST_SIGMA))
 
 
 def _free_place(
