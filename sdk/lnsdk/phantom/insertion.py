@@ -29,6 +29,9 @@ LEAST_SHARE = 0.35
 THIN_MM = 5.5
 """Vessels and clefts thinner than this do not shape a lesion: it swallows them."""
 
+LEAST_MM = 3.0
+"""A lesion that is cut to less than this is not inserted; averaging over a slice narrows one of 4 mm to 3.3 mm or so."""
+
 REACH = 1.45
 """Half side of the patch a lesion is drawn in, in diameters / 2: room for spicules and irregular shapes."""
 
@@ -159,7 +162,7 @@ def insert_lesions(
     Returns
     -------
     The CT with the lesions, and what is known of each. A lesion that its organ's border would leave less than a third
-    of is not inserted.
+    of, or less than 3 mm, is not inserted.
     """
     noise = measure_noise(volume.voxels, volume.spacing)
     voxels = volume.voxels.copy()
@@ -188,6 +191,9 @@ def _insert(
     if extent is None:
         return None
     mask = np.where(_grown(extent), mask, 0.0).astype(np.float32)
+    truth = _truth(spec, mask, extent, low, spacing, contrast_scale, len(voxels))
+    if truth.diameter_mm < LEAST_MM:
+        return None
     rest = native - smooth
     changed = native + contrast_scale * mask * _change(spec, smooth, radial, noise)
     if LESION_TYPES[spec.type].replaces:
@@ -197,7 +203,7 @@ def _insert(
         changed += made * np.sqrt(1.0 - (1.0 - mask) ** 2) - mask * (grain + contrast_scale * (rest - grain))
     touched = mask > 1e-4
     voxels[where][touched] = np.clip(np.rint(changed), -1024, 3071).astype(np.int16)[touched]
-    return _truth(spec, mask, extent, low, spacing, contrast_scale, len(voxels))
+    return truth
 
 
 def _change(spec: LesionSpec, smooth: F32, radial: F32, noise: Noise) -> F32:
