@@ -30,7 +30,7 @@ THIN_MM = 5.5
 """Vessels and clefts thinner than this do not shape a lesion: it swallows them."""
 
 LEAST_MM = 3.0
-"""A lesion that is cut to less than this is not inserted; averaging over a slice narrows one of 4 mm to 3.3 mm or so."""
+"""A lesion cut to less than this is not inserted; averaging over a slice narrows one of 4 mm to about 3.3 mm."""
 
 REACH = 1.45
 """Half side of the patch a lesion is drawn in, in diameters / 2: room for spicules and irregular shapes."""
