@@ -158,9 +158,20 @@ def test_nifti_with_two_places_is_reported(tmp_path: Path) -> None:
     assert "sform and qform differ by up to" in volume.warnings[0]
 
 
-def test_trailing_axes_of_one_are_no_fourth_dimension(tmp_path: Path) -> None:
-    volume = read(nifti(tmp_path / "ct.nii", samples.hounsfield()[None]))
-    assert volume.shape == samples.hounsfield().shape
+@pytest.mark.parametrize("suffix", ["nii", "mha", "nrrd"])
+def test_trailing_axes_of_one_are_no_fourth_dimension(suffix: str, tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(samples.hounsfield()[None], isVector=False)
+    affine = samples.AFFINE
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = np.eye(4)
+    direction[:3, :3] = affine[:3, :3] / spacing
+    image.SetSpacing([*spacing, 1.0])
+    image.SetOrigin([*affine[:3, 3], 0.0])
+    image.SetDirection(direction.ravel())
+    SimpleITK.WriteImage(image, str(tmp_path / f"ct.{suffix}"))
+    volume = read(tmp_path / f"ct.{suffix}")
+    assert np.array_equal(volume.voxels, samples.hounsfield())
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
 
 
 def test_values_that_may_be_no_hu_are_reported(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class ItkImage:
     values
         (z, y, x) or with as many axes as the file has, components last.
     affine
-        float64 (4, 4): voxel (x, y, z, 1) to LPS in mm; the identity unless there are three axes.
+        float64 (4, 4): voxel (x, y, z, 1) to LPS in mm; that of the first three axes; the identity for fewer.
     components
         Values per voxel.
     keys
@@ -55,9 +55,10 @@ def read_itk(path: Path, image_io: str) -> ItkImage:
     reader.SetFileName(str(path))
     image = reader.Execute()
     affine = np.eye(4)
-    if image.GetDimension() == 3:
-        affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-        affine[:3, 3] = image.GetOrigin()
+    axes = image.GetDimension()
+    if axes >= 3:
+        affine[:3, :3] = np.reshape(image.GetDirection(), (axes, axes))[:3, :3] * image.GetSpacing()[:3]
+        affine[:3, 3] = image.GetOrigin()[:3]
     return ItkImage(
         values=itk.GetArrayFromImage(image),
         affine=affine,
