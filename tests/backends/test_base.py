@@ -15,12 +15,13 @@ GRAPH = Graph("head", SIGNATURE, lambda suffix: b"")
 class Doubler(Session):
     """Gives two columns per row, or what it is told to."""
 
-    def __init__(self, columns: int = 2) -> None:
+    def __init__(self, columns: int = 2, value: float = 1.0) -> None:
         super().__init__(GRAPH)
         self.columns = columns
+        self.value = value
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
-        return {"scores": np.ones((len(inputs["image"]), self.columns), np.float32)}
+        return {"scores": np.full((len(inputs["image"]), self.columns), self.value, np.float32)}
 
 
 def arrays(**changes: NDArray[np.generic]) -> dict[str, NDArray[np.float32]]:
@@ -56,6 +57,12 @@ def test_inputs_that_do_not_fit_are_named(
 def test_outputs_that_do_not_fit_are_named() -> None:
     with pytest.raises(RuntimeError, match="gave 'scores' with shape \\(2, 3\\)"):
         Doubler(columns=3).run(arrays())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_no_numbers_are_named(value: float) -> None:
+    with pytest.raises(RuntimeError, match="graph 'head' gave NaN or infinity in 'scores'"):
+        Doubler(value=value).run(arrays())
 
 
 def test_a_signature_may_be_known_in_part() -> None:

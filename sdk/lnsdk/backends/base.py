@@ -72,6 +72,8 @@ class Session(ABC):
             If names, shapes or batch sizes are not those of the signature.
         TypeError
             If an array is not float32.
+        RuntimeError
+            If an output does not have the shape that the signature promises, or holds NaN or infinity.
         """
         self._check_inputs(inputs)
         outputs = self._run(inputs)
@@ -80,6 +82,11 @@ class Session(ABC):
                 raise RuntimeError(
                     f"graph {self.graph.name!r} gave {name!r} with shape {outputs[name].shape} where its bundle "
                     f"promises {_text(shape)}; export the bundle again"
+                )
+            if not np.isfinite(outputs[name]).all():
+                raise RuntimeError(
+                    f"graph {self.graph.name!r} gave NaN or infinity in {name!r}, so its answer cannot be trusted; "
+                    "export the bundle again or use another backend"
                 )
         return outputs
 
