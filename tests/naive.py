@@ -188,7 +188,7 @@ def vote_heatmap(
     return out
 
 
-def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[tuple[int, int], ...] | None:
+def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[tuple[int, int], ...]:
     """Samples 4 mm apart; body is what some 3 x 3 square of tissue covers."""
     step = [max(1, int(4 / spacing[2 - axis])) for axis in range(3)]
     samples = voxels[:: step[0], :: step[1], :: step[2]] > -400
@@ -201,9 +201,7 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[tuple
                 if all(samples[z, v, u] for v, u in square):
                     found |= {(v * step[1], u * step[2]) for v, u in square}
     if not found:
-        found = {(y, x) for _, y, x in np.argwhere(voxels > -400).tolist()}
-    if not found:
-        return None
+        return tuple((0, size) for size in voxels.shape)
     ranges = [(0, len(voxels))]
     for axis in (0, 1):
         margin, count = math.ceil(8 / spacing[1 - axis]), voxels.shape[1 + axis]

@@ -107,8 +107,11 @@ def test_one_slice(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize("crop", ["body", "none"])
-def test_air_holds_no_lesion(toy: Path, crop: str) -> None:
-    result = Detector(toy, crop=crop, threshold=0)(Volume(np.full((5, 40, 50), -1000, np.int16), np.eye(4)))
+@pytest.mark.parametrize("spread", [0, 60])
+def test_air_holds_no_lesion(toy: Path, crop: str, spread: float) -> None:
+    air = np.random.default_rng(0).normal(-1000, spread, (5, 40, 50)).astype(np.int16)
+    air[2, 20, 20] = 300
+    result = Detector(toy, crop=crop, threshold=0)(Volume(air, np.eye(4)))
     assert result.lesions == ()
     assert result.warnings == (NO_BODY,)
 

@@ -70,9 +70,10 @@ def test_air_has_no_grid() -> None:
     assert make_grid(Volume(np.full((2, 30, 30), -1000, np.int16), np.eye(4)), SETTINGS, "none") is None
 
 
-def test_a_single_voxel_of_tissue_is_enough() -> None:
-    voxels = np.full((2, 30, 30), -1000, np.int16)
-    voxels[1, 29, 29] = 100
-    grid = make_grid(Volume(voxels, np.eye(4)), SETTINGS, "body")
-    assert grid is not None
-    assert grid.rows[1] == grid.columns[1] == 37
+def test_a_part_of_a_lung_is_looked_at_as_a_whole() -> None:
+    voxels = np.full((2, 30, 30), -870, np.int16)
+    voxels[1, 20:23, 20:23] = 30
+    for crop in ("body", "none"):
+        grid = make_grid(Volume(voxels, np.eye(4)), SETTINGS, crop)
+        assert grid is not None
+        assert grid.rows == grid.columns == (0, 37)

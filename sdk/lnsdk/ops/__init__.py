@@ -1,7 +1,7 @@
 """The hot kernels as typed functions over NumPy arrays."""
 
 from lnsdk.ops import heatmap, slices
-from lnsdk.ops.body import body_box
+from lnsdk.ops.body import body_box, is_air
 from lnsdk.ops.boxes import batched_nms, nms, nms_3d
 from lnsdk.ops.heatmap import vote_heatmap
 from lnsdk.ops.overlap import iobb, iou
@@ -15,6 +15,7 @@ __all__ = [
     "group_slices",
     "iobb",
     "iou",
+    "is_air",
     "nms",
     "nms_3d",
     "resample_window",

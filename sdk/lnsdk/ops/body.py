@@ -1,4 +1,4 @@
-"""Where the body is: the part of each slice worth looking at."""
+"""Where the body is: whether a volume shows more than air, and the part of each slice worth looking at."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,20 @@ from numpy.typing import NDArray
 from lnsdk.ops import _arguments
 from lnsdk.ops.slices import Ranges, require_voxels
 
+AIR_HU = -950
+"""Blocks whose mean is above this hold more than air: inflated lung lies at -900 to -700, air with its noise at -1000."""
+
+AIR_BLOCK_MM = 16.0
+"""Side of these blocks in a slice: wide enough that the mean of noise in air stays near -1000."""
+
+AIR_BLOCK_VOXELS = 8
+"""Smallest side of these blocks in voxels, for the same reason."""
+
+AIR_BLOCKS = 3
+"""So many blocks that are no air make a body: one may be a streak or a tube."""
+
 BODY_HU = -400
-"""Between lung or fat and air: above it lie soft tissue, fat and bone."""
+"""Between lung and soft tissue: above it lie fat, soft tissue and bone."""
 
 BODY_SAMPLE_MM = 4.0
 """Distance of the samples, along each axis, that the body is searched in."""
@@ -21,11 +33,46 @@ BODY_MARGIN_MM = 8.0
 """Added around the body: the skin lies between samples."""
 
 
-def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | None:
+def is_air(voxels: NDArray[np.int16], spacing: Sequence[float]) -> bool:
+    """Tell whether a volume holds nothing but air and its noise.
+
+    Each slice is cut into blocks of 16 mm; air is a volume with fewer than 3 blocks whose mean is above -950 HU. A part
+    of a lung without anything else in it is not air.
+
+    Parameters
+    ----------
+    voxels : ndarray of int16, shape (z, y, x)
+        HU.
+    spacing : sequence of three floats
+        Distance between voxels along x, y, z in mm.
+
+    Raises
+    ------
+    TypeError
+        When voxels are not int16.
+    ValueError
+        When a shape or spacing is wrong.
+    """
+    _, *spacings = _checked(voxels, spacing)
+    sides = [
+        min(size, max(AIR_BLOCK_VOXELS, round(AIR_BLOCK_MM / each)))
+        for size, each in zip(voxels.shape[1:], spacings, strict=True)
+    ]
+    rows, columns = (size // side for size, side in zip(voxels.shape[1:], sides, strict=True))
+    blocks = voxels[:, : rows * sides[0], : columns * sides[1]].reshape(-1, rows, sides[0], columns, sides[1])
+    left = min(AIR_BLOCKS, len(voxels) * rows * columns)
+    for slice_ in blocks:  # a body is in the first slices already
+        left -= int(np.count_nonzero(slice_.mean(axis=(1, 3)) > AIR_HU))
+        if left <= 0:
+            return False
+    return True
+
+
+def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges:
     """Find the part of each slice that the body occupies, the same for all slices.
 
     The volume is sampled every 4 mm; in each axial slice, what is above -400 HU and at least 3 samples thick both ways
-    is body. Where nothing is that thick, whatever is above -400 HU is.
+    is body. Where nothing is that thick, as inside a lung, all of the slice is kept.
 
     Parameters
     ----------
@@ -36,8 +83,8 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | No
 
     Returns
     -------
-    ((z0, z1), (y0, y1), (x0, x1)) or None
-        Half-open voxel ranges: all of z, and of y and x the body with a margin of 8 mm. None when every voxel is air.
+    ((z0, z1), (y0, y1), (x0, x1))
+        Half-open voxel ranges: all of z, and of y and x the body with a margin of 8 mm.
 
     Raises
     ------
@@ -46,21 +93,25 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges | No
     ValueError
         When a shape or spacing is wrong.
     """
-    require_voxels(voxels)
-    if len(spacing) != 3:
-        raise ValueError(f"spacing must be x, y, z in mm, got {spacing}")
-    spacings = [_arguments.positive(each, "spacing") for each in spacing][::-1]
+    spacings = _checked(voxels, spacing)
     steps = [max(1, int(BODY_SAMPLE_MM / each)) for each in spacings]
     body = _opened(voxels[:: steps[0], :: steps[1], :: steps[2]] > BODY_HU, BODY_THICKNESS)
     if not body.any():
-        steps, body = [1, 1, 1], voxels > BODY_HU
-    if not body.any():
-        return None
+        depth, height, width = voxels.shape
+        return (0, depth), (0, height), (0, width)
     y_range, x_range = (
         _range_of(np.flatnonzero(body.any(axis=others)) * steps[axis], spacings[axis], voxels.shape[axis])
         for axis, others in ((1, (0, 2)), (2, (0, 1)))
     )
     return (0, len(voxels)), y_range, x_range
+
+
+def _checked(voxels: NDArray[np.int16], spacing: Sequence[float]) -> list[float]:
+    """Return the spacing along z, y, x once both arguments are checked."""
+    require_voxels(voxels)
+    if len(spacing) != 3:
+        raise ValueError(f"spacing must be x, y, z in mm, got {spacing}")
+    return [_arguments.positive(each, "spacing") for each in spacing][::-1]
 
 
 def _opened(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:

@@ -35,7 +35,7 @@ CROPS = ("body", "none")
 CPU_BATCH = 2
 """Slices that a CPU runs at once: with two cores, 2 took a quarter less time than 8, whose maps leave the caches."""
 
-NO_BODY = "no body found: the volume holds nothing but air, so nothing was looked at"
+NO_BODY = "the volume holds nothing but air, so nothing was looked at"
 """Warning of a result without lesions because there was nothing to look at."""
 
 

@@ -33,7 +33,7 @@ class Grid:
     window : tuple of float
         HU that become 0 and 255.
     rows, columns : tuple of int
-        Half-open ranges of the whole grid's y and x that are used: the body.
+        Half-open ranges of the whole grid's y and x that are used: those of the body, or all.
     height, width : int
         Size of the network's input: that of the crop, padded.
     count : int
@@ -97,15 +97,15 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     Returns
     -------
     Grid or None
-        None when the volume holds nothing but air.
+        None when the volume holds nothing but air (`lnsdk.ops.is_air`).
     """
     reoriented, axis_map = to_lps_axes(volume)
-    body = ops.body_box(reoriented.voxels, reoriented.spacing)
-    if body is None:
+    if ops.is_air(reoriented.voxels, reoriented.spacing):
         return None
     count, height, width = grid_shape(reoriented.shape, reoriented.spacing, settings.spacing)
     rows, columns = (0, height), (0, width)
     if crop == "body":
+        body = ops.body_box(reoriented.voxels, reoriented.spacing)
         rows = _cover(body[1], reoriented.spacing[1] / settings.spacing[1], height)
         columns = _cover(body[2], reoriented.spacing[0] / settings.spacing[0], width)
     return Grid(

@@ -144,9 +144,7 @@ def _paste_inset(
 
 def _body_field(view: View, boxes: Sequence[Box]) -> Rectangle:
     """Return the square field, in view pixels, that shows the body and all boxes."""
-    height, width = view.hu.shape
-    body = ops.body_box(view.hu[None], (*view.pixel_mm, max(view.pixel_mm)))
-    rows, columns = ((0, height), (0, width)) if body is None else body[1:]
+    _, rows, columns = ops.body_box(view.hu[None], (*view.pixel_mm, max(view.pixel_mm)))
     rectangles = np.array([(columns[0], rows[0], columns[1], rows[1]), *map(view.rectangle, boxes)], np.float64)
     left, top = rectangles[:, :2].min(axis=0).tolist()
     right, bottom = rectangles[:, 2:].max(axis=0).tolist()
