@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 
 from lnsdk.errors import InputError
@@ -196,6 +197,24 @@ def effective_atomic_number(folder: Path) -> Path:
     return samples.save(folder, samples.series(RescaleType="Z_EFF"))
 
 
+def float_pixels(folder: Path) -> Path:
+    return samples.save(folder, [in_floats(dataset, "FloatPixelData", "<f4") for dataset in samples.series()])
+
+
+def double_float_pixels(folder: Path) -> Path:
+    return samples.save(folder, [in_floats(dataset, "DoubleFloatPixelData", "<f8") for dataset in samples.series()])
+
+
+def in_floats(dataset: Dataset, keyword: str, dtype: str) -> Dataset:
+    """Replace the pixels by floating-point ones; 32 bits allocated would pass for integers."""
+    values = np.frombuffer(dataset.PixelData, "<u2").astype(dtype)
+    del dataset.PixelData
+    setattr(dataset, keyword, values.tobytes())
+    dataset.BitsAllocated = dataset.BitsStored = 32
+    dataset.HighBit = 31
+    return dataset
+
+
 def slope_of_zero(folder: Path) -> Path:
     return samples.save(folder, samples.series(RescaleSlope=0))
 
@@ -326,6 +345,8 @@ BAD: list[tuple[Make, str, str]] = [
     (unreadable_syntax, "unsupported-syntax", "MPEG-4 AVC/H.264"),
     (damaged_compression, "undecodable", "cannot be decompressed"),
     (effective_atomic_number, "not-hu", "Z_EFF"),
+    (float_pixels, "not-hu", "instance number 1 at z = -123.00 mm has floating-point pixels"),
+    (double_float_pixels, "not-hu", "has floating-point pixels"),
     (slope_of_zero, "bad-header", "rescale slope 0 and intercept -1024"),
     (missing_frames, "undecodable", "cannot be decompressed"),
     (frames_without_place, "bad-header", "has 4 frames but says where 1 of them lie"),

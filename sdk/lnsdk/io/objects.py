@@ -20,8 +20,11 @@ from lnsdk.errors import InputError
 from lnsdk.io.attributes import integer, item, items, numbers, string, strings, title
 from lnsdk.io.files import Source
 
-PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-"""Float Pixel Data, Double Float Pixel Data, Pixel Data (PS3.3 C.7.6.24, C.7.6.25, C.7.6.3)."""
+FLOAT_PIXEL_TAGS = (0x7FE00008, 0x7FE00009)
+"""Float Pixel Data and Double Float Pixel Data (PS3.3 C.7.6.24, C.7.6.25)."""
+
+PIXEL_TAGS = (*FLOAT_PIXEL_TAGS, 0x7FE00010)
+"""The same and Pixel Data (PS3.3 C.7.6.3)."""
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 """Length of an element that ends at a delimiter (PS3.5 7.1.1)."""
@@ -78,6 +81,8 @@ class PixelFormat:
         Layout of one pixel.
     padding
         Lowest and highest stored value that mean "no pixel here" (PS3.3 C.7.5.1.1.2), or None.
+    is_float
+        Whether the pixels are floating-point numbers.
     transfer_syntax
         UID of the encoding (PS3.5 10).
     offset, length
@@ -95,6 +100,7 @@ class PixelFormat:
     high_bit: int
     signed: bool
     padding: tuple[int, int] | None
+    is_float: bool
     transfer_syntax: str
     offset: int
     length: int
@@ -231,12 +237,12 @@ class _Progress:
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.offset, self.length = 0, 0
-        self.at_pixels = False
+        self.at_pixels, self.at_floats = False, False
 
     def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         """Note an element; pydicom calls this at the start of each value, and stops when it returns True."""
         self.offset, self.length = self.file.tell(), length
-        self.at_pixels = tag in PIXEL_TAGS
+        self.at_pixels, self.at_floats = tag in PIXEL_TAGS, tag in FLOAT_PIXEL_TAGS
         return self.at_pixels
 
     @property
@@ -309,6 +315,7 @@ def _pixel_format(dataset: Dataset, syntax: str, progress: _Progress) -> PixelFo
         high_bit=_integer_or(dataset, "HighBit", bits_stored - 1),
         signed=signed,
         padding=_padding(dataset, bits_allocated, signed),
+        is_float=progress.at_floats,
         transfer_syntax=syntax,
         offset=progress.offset,
         length=progress.length,

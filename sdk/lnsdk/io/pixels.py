@@ -91,6 +91,12 @@ def check_quantity(slices: Sequence[Slice]) -> list[str]:
         if part.plane.unit in OTHER_QUANTITIES or (part.parent.has_modality_lut and part.plane.slope is None):
             what = f"values of type {part.plane.unit}" if part.plane.unit in OTHER_QUANTITIES else "a modality LUT"
             raise InputError("not-hu", f"the slice with {part.label} has {what} instead of HU: give a series in HU")
+        if part.pixels.is_float:
+            raise InputError(
+                "not-hu",
+                f"the slice with {part.label} has floating-point pixels, as maps computed from a CT have: "
+                "give a series in HU",
+            )
         _check_values(part)
         # MONOCHROME1 changes how values are shown, not what they are: rescaling comes first (PS3.3 N.2).
         if part.pixels.photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
