@@ -86,8 +86,15 @@ def test_another_signature_is_refused(found: Signature, message: str) -> None:
     assert caught.value.reason == "bundle-signature"
 
 
-def test_auto_is_onnx() -> None:
-    assert choose("auto") is BACKENDS["onnx"]
+def test_auto_is_onnx_unless_a_gpu_is_asked_for() -> None:
+    assert choose("auto") is choose("auto", "cpu") is BACKENDS["onnx"]
+    assert choose("auto", "cuda") is BACKENDS["torchscript"]
+
+
+@pytest.mark.parametrize("backend", ["auto", "onnx", "torchscript"])
+def test_an_unknown_device_is_refused(backend: str) -> None:
+    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
+        choose(backend, "tpu")
 
 
 def test_an_unknown_backend_is_refused() -> None:

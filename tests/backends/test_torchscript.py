@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from lnsdk import BackendUnavailable, InputError
 from lnsdk.backends import BACKENDS
 from lnsdk.backends.base import Graph, Signature
 from lnsdk.bundle import read_bundle
+from lnsdk.threads import available_cores
 from tests.toy_bundle import write_bundle
 
 TORCHSCRIPT = BACKENDS["torchscript"]
@@ -95,10 +98,45 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TORCHSCRIPT.device("auto") == TORCHSCRIPT.device("cpu") == "cpu"
     with pytest.raises(BackendUnavailable, match="torch finds no CUDA GPU"):
         TORCHSCRIPT.device("cuda")
-    with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
-        TORCHSCRIPT.device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert TORCHSCRIPT.device("auto") == TORCHSCRIPT.device("cuda") == "cuda"
+
+
+def test_threads_are_one_per_core_unless_told(scripted: Callable[[torch.nn.Module], bytes]) -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((3, 3), (None, available_cores()), (1, 1)):
+            TORCHSCRIPT.open(graph(scripted(Scale())), "cpu", "fp32", threads)
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_forked_process_is_told_to_load_anew(
+    scripted: Callable[[torch.nn.Module], bytes], tmp_path: Path, threads: int
+) -> None:
+    (tmp_path / "scale.ts").write_bytes(scripted(Scale()))
+    script = f"""
+import os, pathlib, signal
+import numpy as np
+from lnsdk import BackendUnavailable
+from tests.backends.test_torchscript import TORCHSCRIPT, graph
+session = TORCHSCRIPT.open(graph(pathlib.Path({str(tmp_path / "scale.ts")!r}).read_bytes()), "cpu", "fp32", {threads})
+inputs = {{"scale": np.ones((1, 1), np.float32), "image": np.ones((1, 3, 64, 64), np.float32)}}
+session.run(inputs)
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    try:
+        session.run(inputs)
+    except BackendUnavailable as error:
+        os._exit(0 if "forked" in str(error) else 1)
+    os._exit(2)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_versions_are_told() -> None:

@@ -1,6 +1,7 @@
 """TorchScript on the CPU or a CUDA GPU, when torch is installed."""
 
 import io
+import os
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
 from lnsdk.errors import BackendUnavailable, InputError
+from lnsdk.threads import available_cores
 
 INSTALL = "pip install 'lnsdk[torch]'"
 
@@ -33,8 +35,6 @@ class TorchScriptBackend:
 
     def device(self, device: str) -> str:
         """Return the device to use; ``"auto"`` is the first CUDA GPU when there is one."""
-        if device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
         has_gpu = device != "cpu" and _torch().cuda.is_available()
         if device == "cuda" and not has_gpu:
             raise BackendUnavailable("torchscript: torch finds no CUDA GPU; use device='cpu' or install a CUDA build")
@@ -44,8 +44,7 @@ class TorchScriptBackend:
         """Load a graph; see `lnsdk.backends.base.Backend.open`. `threads` is torch's setting for the whole process."""
         if precision != "fp32":
             raise BackendUnavailable(f"torchscript: runs fp32 only, got {precision}")
-        if threads is not None:
-            _torch().set_num_threads(threads)
+        _torch().set_num_threads(available_cores() if threads is None else threads)
         return _TorchScriptSession(graph, device)
 
 
@@ -53,10 +52,17 @@ class _TorchScriptSession(Session):
     def __init__(self, graph: Graph, device: str) -> None:
         super().__init__(graph)
         self._device = device
+        self._process = os.getpid()
         self._module = _load(graph, device)
         check_signature(graph, _signature(graph, self._module))
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
+        if os.getpid() != self._process:
+            # libgomp's threads are lost in a fork, so running would wait forever.
+            raise BackendUnavailable(
+                "torchscript: this process was forked after the network was loaded, which torch's threads do not "
+                "survive; load it in each process, start processes with 'spawn', or use backend='onnx'"
+            )
         torch = _torch()
         # Without this the executor compiles anew for every batch size that it meets, inside the call.
         with torch.inference_mode(), torch.jit.optimized_execution(False):

@@ -124,7 +124,7 @@ def _parser() -> ArgumentParser:
         "--backend",
         choices=["auto", "onnx", "torchscript"],
         default="auto",
-        help="engine (default: auto, that is onnx)",
+        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
     )
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"

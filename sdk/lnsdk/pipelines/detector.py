@@ -49,7 +49,8 @@ class Detector:
     bundle : str or Path, optional
         Bundle folder or zip; None is the detector that is part of the package.
     backend : str
-        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA) or ``"auto"``, which is ``"onnx"``.
+        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA) or ``"auto"``, which is ``"torchscript"`` for device
+        ``"cuda"``, else ``"onnx"``.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
@@ -98,7 +99,7 @@ class Detector:
         self._threads = threads
         self._threshold = self._settings.threshold if threshold is None else threshold
         self._experts = _expert_indices(self._settings.experts, experts)
-        engine = choose(backend)
+        engine = choose(backend, device)
         place = engine.device(device)
         self._batch = min(self._settings.max_batch, CPU_BATCH) if place == "cpu" else self._settings.max_batch
         self._image, self._fuse, self._head = (
