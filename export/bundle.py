@@ -4,19 +4,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lnsdk.backends import Signature
 from lnsdk.bundle import FORMAT_VERSION, METADATA, metadata_digest
+from lnsdk.errors import InputError
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.onnx import export_onnx
 from lnsdk.export.torchscript import export_torchscript
 
 MONAI_VERSION = "1.5.0"
 """Version of MONAI whose bundle specification the layout follows."""
+
+
+def check_output(folder: Path) -> None:
+    """Refuse a place that holds something other than a bundle; call it before any work.
+
+    Raises
+    ------
+    InputError
+        ``output-folder`` if `folder` is a file, or a folder with content but without a bundle's description.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError("output-folder", f"{folder} is a file; name a folder for the bundle")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / METADATA).is_file():
+        raise InputError(
+            "output-folder", f"{folder} holds files that are no bundle (no {METADATA}); name an empty or a new folder"
+        )
+
+
+@contextmanager
+def replaced_bundle(folder: Path) -> Iterator[Path]:
+    """Build a bundle beside its place and put it there when it is whole and nothing was raised.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle's place: missing, empty, or an older bundle, which stays until the new one replaces it.
+
+    Yields
+    ------
+    Path
+        An empty folder NAME.partial to build in. It is removed when the block raises; after a kill it stays, and the
+        next attempt replaces it.
+
+    Raises
+    ------
+    InputError
+        As `check_output`.
+    """
+    check_output(folder)
+    partial, old = (folder.with_name(folder.name + suffix) for suffix in (".partial", ".old"))
+    for leftover in (partial, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def write_graphs(folder: Path, graphs: Iterable[ExportGraph]) -> None:

@@ -60,7 +60,8 @@ class LesionParity:
     box_difference, score_difference : float
         Largest over the pairs, in voxels and score.
     unmatched : tuple of Lesion
-        Lesions without a partner; allowed only within `SCORE_TOLERANCE` of the threshold.
+        Lesions without a partner, of either result; `check_lesions` allows those up to `SCORE_TOLERANCE` above its
+        threshold and below.
     """
 
     matched: int
@@ -149,17 +150,18 @@ def check_lesions(reference: Detections, other: Detections, threshold: float) ->
     Raises
     ------
     ParityError
-        When scores differ by more than `SCORE_TOLERANCE`, or a lesion has no partner that scores more than
-        `SCORE_TOLERANCE` above the threshold.
+        When scores differ by more than `SCORE_TOLERANCE`, when a lesion that scores more than `SCORE_TOLERANCE` above
+        the threshold has no partner, or when a score is not finite.
     """
+    if not np.isfinite([lesion.score for lesion in (*reference.lesions, *other.lesions)]).all():
+        raise ParityError("a backend gives scores that are not finite")
     parity = compare_lesions(reference, other)
     if parity.score_difference > SCORE_TOLERANCE:
         raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {SCORE_TOLERANCE}")
     alone = [lesion for lesion in parity.unmatched if lesion.score - threshold > SCORE_TOLERANCE]
     if alone:
-        raise ParityError(
-            f"{len(alone)} lesions were found by one backend only, the best with score {alone[0].score:.3f}"
-        )
+        best = max(lesion.score for lesion in alone)
+        raise ParityError(f"{len(alone)} lesions were found by one backend only, the best with score {best:.3f}")
     return parity
 
 

@@ -73,6 +73,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(built: Path) -> None:
     read = [
         package / "py.typed",
         package / "_C.pyi",
+        ROOT / "export/LICENSE",
         *package.glob("schema/*.json"),
         *(ROOT / "trainers").rglob("*.json"),
     ]

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import lnsdk.export
 from lnsdk import Detector, Volume, read
 from lnsdk._version import __version__
-from lnsdk.bundle import read_bundle
-from lnsdk.export.bundle import set_threshold, update_metadata, write_graphs, write_metadata
+from lnsdk.bundle import METADATA, Bundle, read_bundle
+from lnsdk.errors import InputError
+from lnsdk.export.bundle import check_output, replaced_bundle, set_threshold, write_graphs, write_metadata
 from lnsdk.export.graph import ExportGraph
-from lnsdk.export.parity import BOX_TOLERANCE, SCORE_TOLERANCE, TOLERANCE, check_graph, check_lesions
-from lnsdk.phantom import chest_phantom
+from lnsdk.export.parity import (
+    BOX_TOLERANCE,
+    SCORE_TOLERANCE,
+    TOLERANCE,
+    ParityError,
+    check_graph,
+    check_lesions,
+)
+from lnsdk.phantom import chest_phantom, draw_lesions, insert_lesions
 from lnsdk.pipelines.features import images
 from lnsdk.pipelines.grid import make_grid
-from lnsdk.pipelines.settings import read_settings
+from lnsdk.pipelines.proposals import decode_proposals, pad_rois
+from lnsdk.pipelines.settings import Settings, read_settings
 from lnsdk.trainers.common.samples import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.graphs import lens_graphs
@@ -38,7 +50,13 @@ BATCHES = (1, 2, 7, MAX_BATCH)
 """Batch sizes that the parity gate runs."""
 
 GATE_SCORE = 0.1
-"""Lesions above this score must be found by every backend; operating points lie above it."""
+"""Lesions above this score must be found by every backend; no operating point is stored below it."""
+
+GATE_SEED = 3_000_000
+"""Seed of the gate's phantom CT: beyond those of training, validation and test."""
+
+GATE_LESIONS = 12
+"""Lesions in it at most."""
 
 PROPOSALS = {"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02}
 """Proposals of a slice at run time: 1000 before suppression and 100 after it, where reference [25] has 6000 and 300,
@@ -48,11 +66,16 @@ DETECTIONS = {"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3}
 """Boxes of a slice at run time: NMS at 0.5 and at most 50 as in reference [25]; boxes join at a lower overlap than the
 theta of 0.5 (VI-B), because lesions of a few pixels change by as much between slices."""
 
+WATER_RADIUS = 0.7
+"""Radius of the gate's water cylinder over half the side of the slice."""
+
 EXPORTED_CARD = "# {name}\n\nExported from a checkpoint without an evaluation. Not a medical device.\n"
 """Card of a bundle that was exported by hand: nothing was measured, so nothing is claimed."""
 
 
-def write_lens_bundle(network: Lens, folder: Path, name: str, volumes: Sequence[Volume], card: str) -> None:
+def write_lens_bundle(
+    network: Lens, folder: Path, name: str, volumes: Sequence[Volume], card: str, untrained: bool = False
+) -> None:
     """Write a bundle and pass it through the parity gate.
 
     Parameters
@@ -60,73 +83,95 @@ def write_lens_bundle(network: Lens, folder: Path, name: str, volumes: Sequence[
     network : Lens
         Trained.
     folder : Path
-        The bundle; what it holds is replaced.
+        The bundle: missing, empty, or an older bundle, which is replaced when the new one passed the gate.
     name : str
         Name of the model.
     volumes : sequence of Volume
         CTs on which every backend must give what torch gives.
     card : str
         Model card in Markdown.
+    untrained : bool
+        Let a network pass that finds no lesion above `GATE_SCORE` on any of the volumes.
 
     Raises
     ------
+    InputError
+        ``output-folder`` if `folder` holds something else.
     ParityError
-        When a backend differs from torch, or the backends from each other. The folder then holds no description, so
-        that nothing loads it.
+        When a backend differs from torch, or the backends from each other, or when there was nothing to compare.
+        `folder` is then as it was.
+
+    Notes
+    -----
+    The gate runs on FOLDER.partial. Its description is there only while the engines open it, and comes back when the
+    gate has passed, so that nothing loads a bundle that did not pass.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    graphs = lens_graphs(network)
-    write_graphs(folder, graphs)
-    (folder / "docs").mkdir()
-    (folder / "docs" / "README.md").write_text(card)
-    shutil.copy(_license(), folder / "LICENSE")
+    with replaced_bundle(folder) as partial:
+        graphs = lens_graphs(network)
+        write_graphs(partial, graphs)
+        (partial / "docs").mkdir()
+        (partial / "docs" / "README.md").write_text(card)
+        shutil.copyfile(_license(), partial / "LICENSE")
+        candidate = _open_candidate(partial, name, graphs)
+        report = parity_report(candidate, graphs, volumes, untrained)
+        (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_metadata(partial, _description(), _section(name), graphs)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle that has yet to pass the gate: as it was read, and its detector in every backend."""
+
+    bundle: Bundle
+    detectors: Mapping[str, Detector]
+
+
+def _open_candidate(folder: Path, name: str, graphs: Sequence[ExportGraph]) -> Candidate:
+    """Open a bundle in every backend, with a description that does not stay."""
     write_metadata(folder, _description(), _section(name), graphs)
     try:
-        report = parity_report(folder, graphs, volumes)
-    except Exception:
-        (folder / "configs" / "metadata.json").unlink()
-        raise
-    (folder / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
-    update_metadata(folder, {})
+        detectors = {backend: Detector(folder, backend=backend, threshold=0.0) for backend in BACKENDS}
+        return Candidate(read_bundle(folder), detectors)
+    finally:
+        (folder / METADATA).unlink()
 
 
-def parity_report(folder: Path, graphs: Sequence[ExportGraph], volumes: Sequence[Volume]) -> dict[str, object]:
+def parity_report(
+    candidate: Candidate, graphs: Sequence[ExportGraph], volumes: Sequence[Volume], untrained: bool
+) -> dict[str, object]:
     """Run every graph and the whole detector in every backend; see `lnsdk.export.parity` for the bounds.
 
     Parameters
     ----------
-    folder : Path
-        A written bundle.
+    candidate : Candidate
+        The bundle and its detectors.
     graphs : sequence of ExportGraph
         image, fuse, head.
     volumes : sequence of Volume
         Real inputs.
+    untrained : bool
+        As for `write_lens_bundle`.
 
     Returns
     -------
     dict
         For `docs/parity.json`: bounds, the largest difference of every output, and the lesions of every volume.
+
+    Raises
+    ------
+    ParityError
+        See `write_lens_bundle`.
     """
-    bundle = read_bundle(folder)
     rows = []
     for volume in volumes:
-        inputs = list(_real_inputs(graphs, volume, folder))
-        for index, graph in enumerate(graphs):
-            batches = [batch[index] for batch in inputs]
-            rows += check_graph(graph, bundle.graph(graph.name), BACKENDS, batches)
-    detectors = {name: Detector(folder, backend=name, threshold=0.0) for name in BACKENDS}
-    lesions = []
-    for volume in (*volumes, *(_air(volume) for volume in volumes[:1])):
-        reference, other = (detector(volume) for detector in detectors.values())
-        parity = check_lesions(reference, other, GATE_SCORE)
-        lesions.append(
-            {
-                "lesions": len(reference.lesions),
-                "matched": parity.matched,
-                "box_difference": parity.box_difference,
-                "score_difference": parity.score_difference,
-                "unmatched_scores": [lesion.score for lesion in parity.unmatched],
-            }
+        inputs = _real_inputs(graphs, volume, read_settings(candidate.bundle))
+        for graph in graphs:
+            rows += check_graph(graph, candidate.bundle.graph(graph.name), BACKENDS, inputs[graph.name])
+    lesions = [_compare_detectors(volume, candidate.detectors) for volume in (*volumes, *_empty(volumes[0]))]
+    if not untrained and not any(row["matched_above"] for row in lesions):
+        raise ParityError(
+            f"no lesion above {GATE_SCORE} was found on any of the {len(volumes)} CTs, so the backends could not be "
+            "compared; verify on CTs with lesions, or train the network longer"
         )
     return {
         "bounds": {
@@ -141,30 +186,59 @@ def parity_report(folder: Path, graphs: Sequence[ExportGraph], volumes: Sequence
     }
 
 
+def _compare_detectors(volume: Volume, detectors: Mapping[str, Detector]) -> dict[str, object]:
+    """What the backends found on one volume, after the gate's check."""
+    reference, other = (detector(volume) for detector in detectors.values())
+    parity = check_lesions(reference, other, GATE_SCORE)
+    alone = {id(lesion) for lesion in parity.unmatched}
+    matched = [lesion for lesion in reference.lesions if id(lesion) not in alone]
+    return {
+        "lesions": len(reference.lesions),
+        "matched": parity.matched,
+        "matched_above": sum(lesion.score > GATE_SCORE for lesion in matched),
+        "box_difference": parity.box_difference,
+        "score_difference": parity.score_difference,
+        "unmatched_scores": [lesion.score for lesion in parity.unmatched],
+    }
+
+
 def _real_inputs(
-    graphs: Sequence[ExportGraph], volume: Volume, folder: Path
-) -> Iterator[tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]]:
-    """Inputs of the three graphs for each batch size, from the middle of a CT through the torch modules."""
-    grid = make_grid(volume, read_settings(read_bundle(folder)), "body")
+    graphs: Sequence[ExportGraph], volume: Volume, settings: Settings
+) -> dict[str, list[tuple[Tensor, ...]]]:
+    """Inputs of every graph by its name, from the middle of a CT through the torch modules, for each batch size.
+
+    `head` gets the proposals that the detector would give it, and one empty region, which is what pads a slice
+    without any.
+    """
+    grid = make_grid(volume, settings, "body")
     if grid is None:
-        raise ValueError("the parity gate needs CTs with a body in them; got one that holds nothing but air")
+        raise InputError("gate-air", "the parity gate needs CTs with a body in them; got one that holds only air")
     image, fuse, _head = (graph.module for graph in graphs)
+    every = replace(settings, proposal_min_score=0.0)
+    inputs: dict[str, list[tuple[Tensor, ...]]] = {graph.name: [] for graph in graphs}
     for batch in BATCHES:
         start = max(0, (grid.count - batch) // 2)
         slices = torch.from_numpy(images(grid.slices, grid.count, start - 3, start + batch + 3))
         with torch.no_grad():
             features = ImageFeatures(*image(slices))
             triples = tuple(part[offset : offset + batch] for part in features for offset in (0, 3, 6))
-            maps, _, _ = fuse(*triples)
-        rois = graphs[2].make_inputs(batch, grid.height, grid.width)[1]
-        yield (slices[3 : 3 + batch],), triples, (maps, rois)
+            maps, centerness, distances = fuse(*triples)
+        rois = pad_rois(
+            [decode_proposals(*parts, every) for parts in zip(centerness.numpy(), distances.numpy(), strict=True)]
+        )
+        inputs["image"].append((slices[3 : 3 + batch],))
+        inputs["fuse"].append(triples)
+        inputs["head"] += [(maps, torch.from_numpy(rois)), (maps, torch.zeros(batch, 1, 4))]
+    return inputs
 
 
-def _air(volume: Volume) -> Volume:
-    """A CT without any detection: nothing but air on the same voxels."""
-    voxels = volume.voxels.copy()
-    voxels[...] = -1000
-    return Volume(voxels, volume.affine)
+def _empty(volume: Volume) -> tuple[Volume, Volume]:
+    """CTs with nothing to find on a volume's voxels: a cylinder of water, which runs the graphs, and air."""
+    air = np.full(volume.shape, -1000, np.int16)
+    water = air.copy()
+    y, x = np.ogrid[-1 : 1 : volume.shape[1] * 1j, -1 : 1 : volume.shape[2] * 1j]
+    water[:, x**2 + y**2 < WATER_RADIUS**2] = 0
+    return Volume(water, volume.affine), Volume(air, volume.affine)
 
 
 def _section(name: str) -> dict[str, object]:
@@ -202,7 +276,9 @@ def _license() -> Path:
     return Path(lnsdk.export.__file__).parent / "LICENSE"
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, name: str, cts: Sequence[Path], threshold: float) -> None:
+def export_checkpoint(
+    checkpoint: Path, folder: Path, name: str, cts: Sequence[Path], threshold: float, untrained: bool = False
+) -> None:
     """Write the bundle of a checkpoint.
 
     Parameters
@@ -214,23 +290,85 @@ def export_checkpoint(checkpoint: Path, folder: Path, name: str, cts: Sequence[P
     name : str
         Name of the model.
     cts : sequence of Path
-        CTs for the parity gate; a phantom when there are none.
+        CTs for the parity gate; a phantom with lesions when there are none.
     threshold : float
-        Operating point.
+        Operating point, at least `GATE_SCORE`.
+    untrained : bool
+        As for `write_lens_bundle`.
 
     Raises
     ------
+    InputError
+        When the folder holds something else, or checkpoint, CTs or threshold cannot be used.
     ParityError
         See `write_lens_bundle`.
     """
-    volumes = [read(path) for path in cts] or [chest_phantom(0, slices=16, spacing=(0.8, 0.8, 5.0)).volume]
-    write_lens_bundle(load_network(checkpoint), folder, name, volumes, EXPORTED_CARD.format(name=name))
+    check_output(folder)
+    check_threshold(threshold)
+    network = load_network(checkpoint)
+    volumes = [read(path) for path in cts] or [gate_volume()]
+    write_lens_bundle(network, folder, name, volumes, EXPORTED_CARD.format(name=name), untrained)
     set_threshold(folder, threshold)
 
 
+def check_threshold(threshold: float) -> None:
+    """Refuse an operating point below what the gate compared.
+
+    Raises
+    ------
+    InputError
+        ``threshold``.
+    """
+    if threshold < GATE_SCORE:
+        raise InputError(
+            "threshold",
+            f"the operating point must be at least {GATE_SCORE}, above which the parity gate compares lesions, got "
+            f"{threshold:g}; to see more, lower the threshold of the detector",
+        )
+
+
+def gate_volume() -> Volume:
+    """A phantom CT with lesions that is neither trained nor measured on."""
+    rng = np.random.default_rng(GATE_SEED)
+    phantom = chest_phantom(GATE_SEED, slices=16, spacing=(0.8, 0.8, 5.0))
+    volume, _ = insert_lesions(phantom.volume, draw_lesions(phantom.volume, phantom.organs, GATE_LESIONS, rng), rng)
+    return volume
+
+
 def load_network(checkpoint: Path) -> Lens:
-    """The trained network of a checkpoint, in evaluation mode."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network = Lens(len(SCOPES), LensShape(**content["shape"]))
-    network.load_state_dict(content["network"])
+    """The trained network of a checkpoint, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` if the file is damaged or no checkpoint of a LENS training.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        network = Lens(len(SCOPES), LensShape(**content["shape"]))
+        network.load_state_dict(content["network"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError("checkpoint", f"{checkpoint} is no checkpoint of a LENS training: {_line(error)}") from error
     return network.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint file.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` if the file is damaged or something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
+        raise InputError("checkpoint", f"{path} is damaged or no checkpoint: {_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError("checkpoint", f"{path} is no checkpoint of a LENS training")
+    return content
+
+
+def _line(error: Exception) -> str:
+    """First line of an error that may have many."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

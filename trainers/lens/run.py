@@ -17,7 +17,7 @@ from lnsdk.trainers.common.evaluation_report import write_report
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import prepare_cases
 from lnsdk.trainers.common.simulation import evaluation_case, make_case, plan_evaluation, plan_training
-from lnsdk.trainers.lens.bundle import write_lens_bundle
+from lnsdk.trainers.lens.bundle import GATE_SCORE, write_lens_bundle
 from lnsdk.trainers.lens.card import write_model_card
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train
@@ -62,7 +62,7 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     results = validate(bundle, cases)
     evaluation = summarize(results)
     write_report(evaluation, out / "validation", f"{name}, validation")
-    threshold = min(operating_point(results, FALSE_POSITIVES), 1.0)
+    threshold = max(operating_point(results, FALSE_POSITIVES), GATE_SCORE)
     set_threshold(bundle, threshold)
     write_model_card(bundle, name, preset, settings, backgrounds, evaluation, threshold)
     return bundle

@@ -1,5 +1,6 @@
 """Export: graphs of a small network pass the gate, a damaged one does not, and the bundle runs in the detector."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import torch
 from lnsdk import Detector
 from lnsdk.backends import BACKENDS
 from lnsdk.bundle import read_bundle
+from lnsdk.errors import InputError
+from lnsdk.export.bundle import replaced_bundle
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
+from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.bundle import BATCHES, _real_inputs, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
 from lnsdk.volume import Volume
@@ -79,23 +83,75 @@ def test_gate_refuses_a_graph_that_differs(network: Lens, written: Path) -> None
         check_graph(damaged, read_bundle(written).graph("head"), BACKENDS, [head.make_inputs(3, 64, 64)])
 
 
-def test_failed_gate_leaves_no_usable_bundle(
-    network: Lens, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", [False, True])
+def test_failed_gate_leaves_what_was_there(
+    network: Lens, written: Path, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
 ) -> None:
+    folder = tmp_path / "bundle"
+    if earlier:
+        shutil.copytree(written, folder)
+
     def refuse(*_: object) -> dict[str, object]:
+        with pytest.raises(InputError, match="no bundle"):  # what a kill at this moment would leave
+            read_bundle(tmp_path / "bundle.partial")
         raise ParityError("differs")
 
     monkeypatch.setattr(lens_bundle, "parity_report", refuse)
     with pytest.raises(ParityError):
-        write_lens_bundle(network, tmp_path / "bundle", "tiny", [volume], "")
-    with pytest.raises(ValueError, match="no bundle"):
-        read_bundle(tmp_path / "bundle")
+        write_lens_bundle(network, folder, "tiny", [volume], "")
+    assert [path.name for path in tmp_path.iterdir()] == (["bundle"] if earlier else [])
+    if earlier:
+        assert read_bundle(folder).sha256 == read_bundle(written).sha256
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(network: Lens, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(InputError, match="name a") as refused:
+            export_checkpoint(tmp_path / "no.ckpt", folder, "tiny", [], 0.5)
+        assert refused.value.reason == "output-folder"
+        with pytest.raises(InputError, match="name a"):
+            write_lens_bundle(network, folder, "tiny", [], "")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_leftovers_of_a_kill_are_replaced(tmp_path: Path) -> None:
+    for name in ("bundle/configs", "bundle.partial", "bundle.old"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "bundle/configs/metadata.json").write_text("{}")
+    (tmp_path / "bundle.partial/stale").write_text("")
+    with replaced_bundle(tmp_path / "bundle") as partial:
+        assert list(partial.iterdir()) == []
+        (partial / "new").write_text("")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["bundle", "bundle/new"]
+
+
+def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fresh = Lens(4, TINY)
+    with pytest.raises(ParityError, match="no lesion above 0.1"):
+        write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "")
+    write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "", untrained=True)
+    assert read_bundle(tmp_path / "bundle").task == "detector"
+
+
+def test_gate_runs_empty_and_full_regions(network: Lens, written: Path, volume: Volume) -> None:
+    inputs = _real_inputs(lens_graphs(network), volume, read_settings(read_bundle(written)))
+    assert [len(slices) for (slices,) in inputs["image"]] == list(BATCHES)
+    counts = {rois.shape[1] for _, rois in inputs["head"]}
+    assert min(counts) == 1
+    assert max(counts) == 100
+
+
+def test_operating_point_below_the_gate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"at least 0\.1"):
+        export_checkpoint(tmp_path / "no.ckpt", tmp_path / "bundle", "tiny", [], 0.05)
 
 
 def test_checkpoint_is_exported_with_its_threshold(network: Lens, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.ckpt"
     torch.save({"network": network.state_dict(), "shape": vars(TINY)}, checkpoint)
-    export_checkpoint(checkpoint, tmp_path / "bundle", "tiny", [], 0.25)
+    export_checkpoint(checkpoint, tmp_path / "bundle", "tiny", [], 0.25, untrained=True)
     assert Detector(tmp_path / "bundle").provenance.threshold == 0.25
 
 
