@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, smooth_l1_loss
 
 from lnsdk.trainers.lens.targets import IGNORED
+from lnsdk.trainers.networks.lens import DELTA_WEIGHTS
 
 SIZE_WEIGHT = 0.1
 """lambda_1 of eq. 3."""
@@ -14,8 +15,10 @@ SIZE_WEIGHT = 0.1
 BOX_WEIGHT = 10.0
 """lambda_2 of eq. 3."""
 
-SMOOTH_L1_BETA = 1.0 / 9.0
-"""Where the box loss turns from quadratic to linear (maskrcnn-benchmark, reference [56])."""
+SMOOTH_L1_BETA = 1.0
+"""Where the box loss turns from quadratic to linear, in offsets without `DELTA_WEIGHTS`. lambda_2 = 10 comes with this
+value and plain offsets from the configuration of reference [25]: the network's outputs are divided by their weights
+before they are compared, or 10 would count tenfold again."""
 
 
 def center_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -29,15 +32,17 @@ def center_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Scalar. Eq. 1 is a sum; it is divided by the number of centre pixels of the batch (at least 1), as the focal
-        loss (reference [52]) and CenterNet (reference [50]) do, so that its size does not depend on the image's.
+        Scalar. Eq. 1 is a sum; it is divided by the number of centre pixels of the batch, as the focal loss (reference
+        [52]) and CenterNet (reference [50]) do, so that its size does not depend on the image's. It is divided by at
+        least the number of slices N: a batch without any lesion would else weigh as much as one with a single centre
+        pixel, many times more than the others.
     """
     positive = targets == 1
     negative = (targets != 1) & (targets != IGNORED)
     p = logits.sigmoid()
     hit = ((1 - p) ** 2 * logsigmoid(logits))[positive].sum()
     rejected = (p**2 * logsigmoid(-logits))[negative].sum()
-    return -0.5 * (hit + rejected) / positive.sum().clamp(min=1)
+    return -0.5 * (hit + rejected) / positive.sum().clamp(min=len(targets))
 
 
 def size_loss(distances: Tensor, targets: Tensor, centerness: Tensor) -> Tensor:
@@ -69,20 +74,23 @@ def head_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: T
     logits : Tensor, (S,)
         Lesion against non-lesion.
     offsets, target_offsets : Tensor, (S, 4)
-        Faster R-CNN offsets; only lesions count.
+        Faster R-CNN offsets in units of `DELTA_WEIGHTS`, as the network gives them; only lesions count.
     labels : Tensor, (S,)
         1 lesion, 0 none.
 
     Returns
     -------
     class_loss, box_loss : Tensor
-        Cross-entropy (mean) and smooth L1 (sum over positives and coordinates, over the number of samples).
+        Cross-entropy (mean) and smooth L1 of the plain offsets (sum over positives and coordinates, over the number of
+        samples).
     """
     if len(labels) == 0:
         return logits.sum() * 0.0, offsets.sum() * 0.0
     class_loss = binary_cross_entropy_with_logits(logits, labels)
     positive = labels == 1
-    box = smooth_l1_loss(offsets[positive], target_offsets[positive], beta=SMOOTH_L1_BETA, reduction="sum")
+    weights = offsets.new_tensor(DELTA_WEIGHTS)
+    plain, targets = offsets[positive] / weights, target_offsets[positive] / weights
+    box = smooth_l1_loss(plain, targets, beta=SMOOTH_L1_BETA, reduction="sum")
     return class_loss, box / len(labels)
 
 

@@ -19,6 +19,12 @@ def test_center_loss_is_equation_1_over_the_positives() -> None:
     assert center_loss(logits, targets).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_batch_without_lesions_is_divided_by_its_slices() -> None:
+    logits = torch.full((4, 8, 8), logit(0.3), dtype=torch.float64)
+    expected = -0.5 * 64 * 0.3**2 * math.log(0.7)
+    assert center_loss(logits, torch.zeros(4, 8, 8)).item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_center_loss_ignores_ignored_pixels() -> None:
     logits = torch.tensor([[[0.3, 2.0]]], requires_grad=True)
     center_loss(logits, torch.tensor([[[0.0, -1.0]]])).backward()
@@ -36,13 +42,13 @@ def test_size_loss_is_the_mean_over_center_pixels() -> None:
 
 
 def test_head_loss_counts_boxes_of_lesions_only() -> None:
+    """Offsets are compared without their weights 10, 10, 5, 5, with beta 1."""
     logits = torch.tensor([0.0, 0.0])
-    offsets = torch.tensor([[1.0, 0.0, 0.0, 0.05], [9.0, 9.0, 9.0, 9.0]])
+    offsets = torch.tensor([[30.0, 0.0, 0.0, 0.5], [9.0, 9.0, 9.0, 9.0]])
     labels = torch.tensor([1.0, 0.0])
     class_loss, box_loss = head_loss(logits, offsets, labels, torch.zeros(2, 4))
     assert class_loss.item() == pytest.approx(math.log(2))
-    beta = 1 / 9
-    assert box_loss.item() == pytest.approx((1.0 - beta / 2 + 0.05**2 / (2 * beta)) / 2, rel=1e-5)
+    assert box_loss.item() == pytest.approx((3.0 - 0.5 + 0.1**2 / 2) / 2, rel=1e-5)
 
 
 def test_head_loss_without_samples_is_zero_and_differentiable() -> None:
