@@ -9,7 +9,8 @@ class InputError(ValueError):
     reason
         A short, stable code such as ``"missing-slice"``: what programs branch on.
     message
-        One line for people: what was found, where, and what to do. It never holds a patient's name or ID.
+        One line for people: what was found, where, and what to do. It never holds a patient's name or ID from a
+        file's content, and of files inside the folder or zip that was given only the last part of their path.
 
     Attributes
     ----------

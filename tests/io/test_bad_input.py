@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import random
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -271,6 +273,12 @@ def truncated_gzip(folder: Path) -> Path:
     return path
 
 
+def one_damaged_gzip_of_two(folder: Path) -> Path:
+    nifti(folder / "a.nii.gz", samples.hounsfield())
+    (folder / "b.nii.gz").write_bytes(b"\x1f\x8bno gzip at all")
+    return folder
+
+
 def text_as_nifti(folder: Path) -> Path:
     (folder / "text.nii").write_text("no image")
     return folder / "text.nii"
@@ -357,10 +365,11 @@ BAD: list[tuple[Make, str, str]] = [
     (sheared_nifti, "sheared-affine", "14.9 degrees off a right angle"),
     (truncated_nifti, "truncated-file", "100 bytes are missing"),
     (truncated_gzip, "truncated-file", "breaks off or is damaged"),
+    (one_damaged_gzip_of_two, "several-volumes", "2) b.nii.gz (truncated-file)"),
     (text_as_nifti, "bad-nifti", "is no NIfTI file"),
     (text_as_nrrd, "unreadable-image", "text.nrrd breaks off or is damaged"),
-    (zip_with_parent_path, "unsafe-zip", "'../evil.dcm', which points outside the zip"),
-    (zip_with_absolute_path, "unsafe-zip", "'/etc/evil.dcm'"),
+    (zip_with_parent_path, "unsafe-zip", "'evil.dcm' under a path that points outside the zip"),
+    (zip_with_absolute_path, "unsafe-zip", "'evil.dcm' under a path"),
     (zip_with_windows_path, "unsafe-zip", "points outside the zip"),
     (zip_bomb, "zip-bomb", "would unpack to 8192 MiB"),
     (damaged_zip, "bad-zip", "is not a readable zip"),
@@ -399,6 +408,80 @@ def test_path_without_permission(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(InputError, match="check its permissions"):
         read(tmp_path / "closed")
+
+
+@pytest.mark.parametrize("broken", ["3.dcm", "5.dcm"])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_a_file_that_the_system_does_not_let_read(
+    when: str, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it happens: headers are read before pixels, so the second opening is the decoder's."""
+    samples.save(tmp_path, samples.series(), [f"{n}.dcm" for n in range(8)])
+    ordinary = Path.open
+    for opening in (1, 2):
+        opened = []
+
+        def refuse(path: Path, *arguments: Any, opening: int = opening, opened: list[Path] = opened) -> Any:
+            opened.append(path)
+            if path.name != broken or sum(each.name == broken for each in opened) != opening:
+                return ordinary(path, *arguments)
+            if when == "opened":
+                raise PermissionError(13, "Permission denied", str(path))
+            return Failing()
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(InputError) as caught:
+            read(tmp_path)
+        assert caught.value.reason == "unreadable-path"
+        assert str(tmp_path) not in str(caught.value)
+        expected = f"{broken} cannot be opened (Permission denied)" if when == "opened" else "(Input/output error)"
+        assert expected in str(caught.value)
+
+
+class Failing(io.RawIOBase):
+    """A file on a share that went away."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return offset
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        truncated_uncompressed, truncated_in_the_header, truncated_compressed, empty_dicom_file, wrong_number_in_header,
+        damaged_compression, unreadable_syntax, nan_nifti, truncated_gzip, one_damaged_gzip_of_two, text_as_nrrd,
+    ],
+)  # fmt: skip
+def test_messages_hold_no_folder_inside_what_was_given(make: Make, packed: bool, tmp_path: Path) -> None:
+    """Archives name folders after patients."""
+    inside = tmp_path / "study" / "Secret^Name"
+    inside.mkdir(parents=True)
+    make(inside)
+    path = tmp_path / "study"
+    if packed:
+        with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+            for file in inside.iterdir():
+                archive.write(file, f"Secret^Name/{file.name}")
+        path = tmp_path / "study.zip"
+    with pytest.raises(InputError) as caught:
+        read(path)
+    assert "ecret" not in str(caught.value)
+
+
+def test_damaged_member_of_a_zip_is_named_without_its_folder(tmp_path: Path) -> None:
+    folder = samples.save(tmp_path / "in", samples.series(1), ["IM3.dcm"])
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        archive.write(folder / "IM3.dcm", "Secret^Name/IM3.dcm")
+    data = bytearray((tmp_path / "study.zip").read_bytes())
+    data[600] ^= 255
+    (tmp_path / "study.zip").write_bytes(data)
+    with pytest.raises(InputError, match=r"study.zip:IM3.dcm cannot be unpacked") as caught:
+        read(tmp_path / "study.zip")
+    assert "ecret" not in str(caught.value)
 
 
 def test_zip_never_writes_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,19 @@ def test_zip_equals_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(packed).affine, read(folder).affine)
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    samples.save(tmp_path / "elsewhere/a", samples.series()[:4])
+    (tmp_path / "study").mkdir()
+    samples.save(tmp_path / "study/b", samples.series()[4:])
+    (tmp_path / "study/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "study/again").symlink_to(tmp_path / "elsewhere/a")
+    (tmp_path / "study/b/up").symlink_to(tmp_path / "study")
+    (tmp_path / "study/broken").symlink_to(tmp_path / "nowhere")
+    volume = read(tmp_path / "study")
+    assert np.array_equal(volume.voxels, samples.hounsfield())
+    assert volume.warnings == ()
+
+
 def zip_folder(folder: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in folder.iterdir():

@@ -225,6 +225,16 @@ def test_image_in_a_zip(suffix: str, tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "ct.zip").voxels, samples.hounsfield())
 
 
+def test_a_name_that_two_files_share_is_no_choice(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "ct.mha", sample())
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, series="ct.mha")
+    assert caught.value.reason == "no-such-series"
+    assert read(tmp_path, series=2).shape[0] == 8
+
+
 def test_several_images_are_listed_and_chosen_by_number_or_name(tmp_path: Path) -> None:
     nifti(tmp_path / "a.nii", samples.hounsfield(3), np.diag([0.6, 0.7, 2.5, 1]))
     write(tmp_path / "b.mha", sample())

@@ -41,6 +41,15 @@ def read(path: PathLike | Sequence[PathLike], series: str | int | None = None) -
         When there is no CT volume or none that can be trusted; `InputError.reason` holds the code, and the message one
         line that says what was found, where, and what to do.
     """
+    try:
+        return _read(path, series)
+    except OSError as error:  # a disk or share that fails while a file is read, or no room to unpack one
+        raise InputError(
+            "unreadable-path", f"reading broke off ({error.strerror or 'no reason given'}): check the disk or share"
+        ) from error
+
+
+def _read(path: PathLike | Sequence[PathLike], series: str | int | None) -> Volume:
     with open_sources(path) as sources:
         images = [source for source in sources if is_image_name(source.name)]
         objects, foreign = _read_objects([source for source in sources if not is_image_name(source.name)])

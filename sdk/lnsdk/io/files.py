@@ -43,7 +43,7 @@ class DiskFile:
     Parameters
     ----------
     name
-        As messages show it: relative to the folder that was asked for.
+        As messages show it: the last part of its path only, as folders may be named after patients.
     path
         Where it lies.
     """
@@ -57,8 +57,13 @@ class DiskFile:
         return self.path.stat().st_size
 
     def open(self) -> BinaryIO:
-        """Open for reading; the caller closes."""
-        return self.path.open("rb")
+        """Open for reading; the caller closes. Raises InputError ``unreadable-path``."""
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise InputError(
+                "unreadable-path", f"{self.name} cannot be opened ({error.strerror}): check its permissions"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class ZipMember:
     Parameters
     ----------
     name
-        As messages show it: the name of the zip and the member's name in it.
+        As messages show it: the name of the zip and the last part of the member's path in it.
     archive, info
         The open zip and the member's entry in it.
     """
@@ -87,7 +92,7 @@ class ZipMember:
         try:
             return io.BytesIO(self.archive.read(self.info))
         except DAMAGED_ZIP as error:
-            raise InputError("bad-zip", f"{self.name} cannot be unpacked ({error}): copy the zip again") from error
+            raise InputError("bad-zip", f"{self.name} cannot be unpacked, it is damaged: copy the zip again") from error
 
 
 Source: TypeAlias = DiskFile | ZipMember
@@ -100,7 +105,7 @@ def open_sources(path: PathLike | Sequence[PathLike]) -> Iterator[list[Source]]:
     Parameters
     ----------
     path
-        A file, a folder (sub-folders included), a zip, or a list of any of these.
+        A file, a folder (sub-folders and links to folders included), a zip, or a list of any of these.
 
     Raises
     ------
@@ -134,12 +139,18 @@ def _expand(path: Path, stack: ExitStack) -> list[Source]:
 
 
 def _folder(folder: Path) -> Iterator[Source]:
-    for parent, folders, names in os.walk(folder, onerror=_refuse):
+    seen: set[Path] = set()  # a link may lead back into a folder that was listed
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        place = Path(parent).resolve()
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not _is_clutter(name))
         for name in sorted(names):
             path = Path(parent, name)
             if not _is_clutter(name) and path.is_file():
-                yield DiskFile(path.relative_to(folder).as_posix(), path)
+                yield DiskFile(name, path)
 
 
 def _refuse(error: OSError) -> None:
@@ -150,14 +161,14 @@ def _zip(path: Path, stack: ExitStack) -> list[Source]:
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
     except DAMAGED_ZIP as error:
-        raise InputError("bad-zip", f"{path.name} is not a readable zip ({error}): copy it again") from error
+        raise InputError("bad-zip", f"{path.name} is not a readable zip: copy it again") from error
     members = [info for info in archive.infolist() if info.filename and not info.is_dir()]
     for info in archive.infolist():
         _check_member(path.name, info)
     _check_total(path, members)
     kept = [info for info in members if not any(_is_clutter(part) for part in PurePosixPath(info.filename).parts)]
     return [
-        ZipMember(f"{path.name}:{info.filename}", archive, info)
+        ZipMember(f"{path.name}:{PurePosixPath(info.filename).name}", archive, info)
         for info in sorted(kept, key=lambda info: info.filename)
     ]
 
@@ -167,8 +178,8 @@ def _check_member(archive_name: str, info: zipfile.ZipInfo) -> None:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name) or ".." in PurePosixPath(name).parts:
         raise InputError(
             "unsafe-zip",
-            f"{archive_name} holds the name {info.filename!r}, which points outside the zip: it may be an attack; "
-            "make the zip anew from a plain folder",
+            f"{archive_name} holds {PurePosixPath(name).name!r} under a path that points outside the zip: "
+            "it may be an attack; make the zip anew from a plain folder",
         )
     if info.flag_bits & 0x1:  # APPNOTE.TXT 4.4.4: bit 0 set means encrypted
         raise InputError("bad-zip", f"{archive_name} is encrypted: unpack it with its password and give the folder")

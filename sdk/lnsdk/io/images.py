@@ -53,7 +53,7 @@ def read_images(sources: Sequence[Source], series: str | int | None = None) -> V
         raise several_volumes([_summary(source) for source in sources])
     number = choose_number(series, len(sources))
     chosen = [source for source in sources if source.name == str(series)]
-    if number is None and not chosen:
+    if number is None and len(chosen) != 1:
         raise no_such_series(series, [_summary(source) for source in sources])
     return read_image(chosen[0] if number is None else sources[number])
 

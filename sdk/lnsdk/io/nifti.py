@@ -10,6 +10,8 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -77,25 +79,27 @@ def read_nifti(source: Source) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64
     InputError
         ``bad-nifti``, ``truncated-file`` or ``not-scalar``.
     """
-    try:
-        with source.open() as raw:
-            if raw.read(2) != b"\x1f\x8b":
-                raw.seek(0)
-                return _read(raw, source)
-            raw.seek(0)
-            with gzip.open(raw) as file:
-                return _read(file, source)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError("truncated-file", f"{source.name} breaks off or is damaged: copy it again") from error
+    with _unpacked(source) as file:
+        return _read(file, source)
 
 
 def nifti_header(source: Source) -> NiftiHeader:
-    """Read the header only."""
-    with source.open() as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        with gzip.open(raw) if zipped else raw as file:
-            return _header(file.read(540), source)
+    """Read the header only; raises as `read_nifti` does."""
+    with _unpacked(source) as file:
+        return _header(file.read(540), source)
+
+
+@contextmanager
+def _unpacked(source: Source) -> Iterator[BinaryIO | gzip.GzipFile]:
+    """Open a file, through gzip when its content is, and refuse what breaks off or is damaged while it is read."""
+    try:
+        with source.open() as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            with gzip.open(raw) if zipped else raw as file:
+                yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError("truncated-file", f"{source.name} breaks off or is damaged: copy it again") from error
 
 
 def _read(
