@@ -205,3 +205,22 @@ def test_a_toy_bundle_is_whole(tmp_path: Path) -> None:
         "models/head.onnx",
     }
     assert bundle.path == Path(os.fspath(tmp_path)) / "toy"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bundle_that_the_system_does_not_let_read(
+    folder: Path, tmp_path: Path, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zipped(folder, tmp_path / "bundle.zip") if packed else folder
+    bundle = read_bundle(path)
+
+    def refuse(file: object, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "models/image.onnx"))
+
+    monkeypatch.setattr(bundles.zipfile, "ZipFile", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
+    expected = ("bundle-file", f"bundle {path.name} cannot be read, file image.onnx (Permission denied): ")
+    reason, message = refused(path)
+    assert (reason, message[: len(expected[1])]) == expected
+    with pytest.raises(InputError, match="cannot be read"):
+        bundle.read("models/image.onnx")

@@ -5,7 +5,8 @@ import json
 import stat
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -87,7 +88,8 @@ class Bundle:
         """
         if name not in self.files:
             raise InputError("bundle-file", f"bundle {self.path.name} has no file {name}")
-        content = self._store.read(name, MAX_FILE_BYTES)
+        with _readable(self.path):
+            content = self._store.read(name, MAX_FILE_BYTES)
         _verify(self.path, name, content, self.files[name])
         return content
 
@@ -139,6 +141,11 @@ def read_bundle(path: str | Path | None = None) -> Bundle:
         ``bundle-size``, ``bundle-file`` or ``bundle-hash`` if it is not to be trusted. The message names the file.
     """
     path = DEFAULT_BUNDLE if path is None else Path(path)
+    with _readable(path):
+        return _read_bundle(path)
+
+
+def _read_bundle(path: Path) -> Bundle:
     store = _open_store(path)
     metadata = _parse(path, store.read(METADATA, MAX_METADATA_BYTES))
     section = _section(path, metadata)
@@ -169,6 +176,19 @@ def metadata_digest(metadata: Mapping[str, Any]) -> str:
     section = {key: value for key, value in metadata["lnsdk"].items() if key != "sha256"}
     content = json.dumps({**metadata, "lnsdk": section}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Refuse a bundle that the file system does not let read."""
+    try:
+        yield
+    except OSError as error:
+        file = "" if error.filename is None else f", file {Path(error.filename).name}"
+        raise InputError(
+            "bundle-file",
+            f"bundle {path.name} cannot be read{file} ({error.strerror or 'no reason given'}): check its permissions",
+        ) from error
 
 
 class _Folder:

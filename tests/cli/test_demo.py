@@ -60,3 +60,11 @@ def test_a_known_lesion_that_is_found_is_told(
     assert "0.875" in text
     assert "false positives: 1" in text
     assert "0.625" in text
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5"])
+def test_a_wrong_seed_is_named(tmp_path: Path, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "-o", str(tmp_path), "--seed", seed])
+    assert ended.value.code == 2
+    assert f"argument --seed: must be a whole number of at least 0, got {seed!r}" in capsys.readouterr().err

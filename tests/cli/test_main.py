@@ -1,12 +1,14 @@
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import SimpleITK as sitk
 
-from lnsdk import BackendUnavailable, InputError
+from lnsdk import BackendUnavailable, Detector, InputError
 from lnsdk.cli.__main__ import COMMANDS, main
 from tests.toy_bundle import phantom
 
@@ -119,6 +121,35 @@ def test_detect_refuses_an_output_that_is_a_file(
     (tmp_path / "file").write_text("")
     assert main(["detect", str(ct), "-o", str(tmp_path / "file"), "--bundle", str(toy)]) == 2
     assert capsys.readouterr().err.startswith(f"lnsdk: cannot write to {tmp_path / 'file'}: ")
+
+
+def test_detect_refuses_an_output_that_cannot_be_written_before_it_detects(
+    toy: Path, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("lnsdk.cli.console.TemporaryFile", refuse)
+    monkeypatch.setattr(Detector, "__call__", lambda *arguments, **options: pytest.fail("detected"))
+    assert main(["detect", str(ct), "-o", str(tmp_path), "--bundle", str(toy)]) == 2
+    assert capsys.readouterr().err == f"lnsdk: cannot write to {tmp_path}: Read-only file system\n"
+
+
+@pytest.mark.parametrize("name", ["detections.json", "detections.csv", "detections.png"])
+def test_detect_tells_a_full_disk(
+    toy: Path, ct: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ordinary = io.open
+
+    def refuse(file: object, *arguments: Any, **options: Any) -> Any:
+        if str(file).endswith(name):
+            raise OSError(28, "No space left on device")
+        return ordinary(file, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("io.open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    assert main(["detect", str(ct), "-o", str(tmp_path), "--bundle", str(toy)]) == 2
+    assert capsys.readouterr().err == f"lnsdk: cannot write to {tmp_path}: No space left on device\n"
 
 
 def test_the_program_ends_with_the_code(tmp_path: Path) -> None:

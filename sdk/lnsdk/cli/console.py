@@ -4,6 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from lnsdk.errors import InputError
@@ -46,19 +47,38 @@ def positive(text: str) -> int:
     return value
 
 
+def natural(text: str) -> int:
+    """Read a whole number from 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return value
+
+
 def output_folder(path: Path) -> Path:
-    """Make the folder that results are written to.
+    """Make the folder that results are written to, and make sure that it can be written to.
 
     Raises
     ------
     InputError
-        ``output-folder`` if it cannot be made.
+        ``output-folder`` if it cannot.
     """
-    try:
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("output-folder", f"cannot write to {path}: {error.strerror}") from error
+        TemporaryFile(dir=path).close()
     return path
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses while results are written into an InputError ``output-folder``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError("output-folder", f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 @contextmanager

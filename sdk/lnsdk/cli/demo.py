@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnsdk.cli.console import command_parser, output_folder, plain_table, positive, progress_bar, score, timing_line
+from lnsdk.cli.console import (
+    command_parser,
+    natural,
+    output_folder,
+    plain_table,
+    positive,
+    progress_bar,
+    score,
+    timing_line,
+    writing,
+)
 from lnsdk.cli.detect import FILES, write
 
 if TYPE_CHECKING:
@@ -41,12 +51,14 @@ def main(arguments: Sequence[str]) -> int:
     detector = Detector(options.bundle, backend=options.backend, threads=options.threads, threshold=options.threshold)
     folder = output_folder(options.output)
     console.print(f"making a phantom CT of {SLICES} slices with {options.lesions} lesions, seed {options.seed}")
-    volume, truths = _make_series(folder, options.seed, options.lesions)
+    with writing(folder):
+        volume, truths = _make_series(folder, options.seed, options.lesions)
     with progress_bar("detecting") as progress:
         detections = detector(folder / SERIES, progress=progress)
     comparison = compare(detections, [_known(truth, volume, detections.volume) for truth in truths])
     write(detections, folder)
-    draw_comparison(detections, comparison, SOURCE).save(folder / PICTURE, format="PNG")
+    with writing(folder):
+        draw_comparison(detections, comparison, SOURCE).save(folder / PICTURE, format="PNG")
 
     console.print(_known_table(comparison))
     if comparison.false_positives:
@@ -134,7 +146,7 @@ def _parser() -> ArgumentParser:
         ["lnsdk demo -o demo_out", "lnsdk demo -o demo_out --seed 3 --lesions 12 --threshold 0.2"],
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to; made when missing")
-    parser.add_argument("--seed", type=int, default=0, help="which patient and lesions (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="which patient and lesions (default: 0)")
     parser.add_argument("--lesions", type=positive, default=8, help="lesions to insert at most (default: 8)")
     parser.add_argument("--threshold", type=score, help="keep lesions with at least this score (default: the model's)")
     parser.add_argument(

@@ -12,6 +12,7 @@ from lnsdk.cli.console import (
     progress_bar,
     score,
     timing_line,
+    writing,
 )
 from lnsdk.errors import InputError
 from lnsdk.results import Detections
@@ -49,11 +50,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write(detections: Detections, folder: Path) -> None:
-    """Write a result's files into a folder."""
+    """Write a result's files into a folder; raises InputError ``output-folder`` where that fails."""
     document, table, picture = (folder / name for name in FILES)
-    detections.to_json(document)
-    detections.to_csv(table)
-    detections.to_png(picture)
+    with writing(folder):
+        detections.to_json(document)
+        detections.to_csv(table)
+        detections.to_png(picture)
 
 
 def show(detections: Detections, folder: Path) -> None:
