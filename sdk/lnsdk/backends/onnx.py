@@ -80,7 +80,7 @@ _LOST_IN_FORK: list[object] = []
 def _runtime() -> ModuleType:
     try:
         return import_module("onnxruntime")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
         raise BackendUnavailable(f"onnx: {error}; install it with `{INSTALL}`") from error
 
 

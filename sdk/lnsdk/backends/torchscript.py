@@ -77,7 +77,7 @@ class _TorchScriptSession(Session):
 def _torch() -> ModuleType:
     try:
         return import_module("torch")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
         raise BackendUnavailable(f"torchscript: {error}; install it with `{INSTALL}`") from error
 
 

@@ -4,10 +4,14 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from platform import platform, python_version
+from typing import TYPE_CHECKING
 
 from lnsdk._version import __version__
 from lnsdk.cli.console import command_parser, plain_table
-from lnsdk.errors import BackendUnavailable, InputError
+from lnsdk.errors import InputError
+
+if TYPE_CHECKING:
+    from lnsdk.backends import Backend
 
 PACKAGES = (
     "numpy",
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the default path from a CT to lesions works, else 1."""
     from rich.console import Console
 
+    from lnsdk.backends import BACKENDS
+
     _parser().parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
     versions = plain_table("versions", [("package", "left"), ("version", "left")])
@@ -49,16 +55,15 @@ def main(arguments: Sequence[str]) -> int:
         passed, text = _outcome(check)
         works &= passed
         console.print(f" {'ok' if passed else 'FAILED':<8} {name}: {text}", markup=False)
-    for name, reason in _backends().items():
-        text = f"backend {name}" if reason is None else f"backend {name}: {reason}"
-        console.print(f" {'ok' if reason is None else 'missing':<8} {text}", markup=False)
+    for name, backend in BACKENDS.items():
+        console.print(_backend_line(name, backend), markup=False)
     return 0 if works else 1
 
 
 def _outcome(check: Check) -> tuple[bool, str]:
     try:
         return True, check()
-    except (ImportError, OSError, InputError, BackendUnavailable) as error:
+    except (ImportError, OSError, InputError, RuntimeError) as error:  # RuntimeError: an engine's, or is unavailable
         return False, " ".join(str(error).split())
 
 
@@ -104,10 +109,13 @@ def _detection() -> str:
     return f"{engine.backend} on {engine.device}, {engine.precision}"
 
 
-def _backends() -> dict[str, str | None]:
-    from lnsdk.backends import BACKENDS
-
-    return {name: backend.why_unavailable() for name, backend in BACKENDS.items()}
+def _backend_line(name: str, backend: "Backend") -> str:
+    """Tell whether an engine is there, and, by importing it, whether it works."""
+    reason = backend.why_unavailable()
+    if reason is not None:
+        return f" {'missing':<8} backend {name}: {reason}"
+    passed, text = _outcome(backend.version)
+    return f" {'ok' if passed else 'FAILED':<8} backend {name}: {text}"
 
 
 def _parser() -> ArgumentParser:
