@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -316,6 +317,31 @@ def test_small_displacement_in_plane_is_reported(tmp_path: Path) -> None:
     volume = read(samples.save(tmp_path, datasets))
     np.testing.assert_allclose(volume.affine, samples.AFFINE, atol=1e-9)
     assert volume.warnings == ("slices are displaced within their plane by up to 0.20 mm; this was ignored",)
+
+
+def test_a_missing_and_a_displaced_slice_are_both_reported(tmp_path: Path) -> None:
+    datasets = [dataset for index, dataset in enumerate(samples.series(12)) if index != 3]
+    x, y, z = datasets[7].ImagePositionPatient
+    datasets[7].ImagePositionPatient = [x, y, z + 0.5]
+    volume = read(samples.save(tmp_path, datasets))
+    assert volume.shape[0] == 12
+    missing, varies = volume.warnings
+    assert missing.startswith("one slice is missing and was interpolated: slices are 2.50 mm apart, but 5.00 mm between")
+    assert varies == "spacing varies from 2.00 to 3.00 mm; slices were resampled to 2.50 mm"
+
+
+def test_what_is_no_uid_is_left_out_of_the_volume(tmp_path: Path) -> None:
+    datasets = samples.series(3)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # pydicom's, of what is written
+        for dataset in datasets:
+            dataset.StudyInstanceUID = "DOE^JOHN"
+            dataset.SeriesInstanceUID = "1." * 33 + "1"
+        datasets[1].SOPInstanceUID = "slice 2"
+        samples.save(tmp_path, datasets)
+    volume = read(tmp_path, series="1." * 33 + "1")
+    assert (volume.study_uid, volume.series_uid, volume.frame_of_reference_uid) == ("", "", samples.FRAME)
+    assert volume.sop_instance_uids == (f"{samples.SERIES}.1", "", f"{samples.SERIES}.3")
+    assert volume.warnings == ("identifiers that are no DICOM UIDs were left out: 3",)
 
 
 def test_one_missing_slice_is_interpolated(tmp_path: Path) -> None:

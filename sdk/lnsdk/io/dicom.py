@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,9 @@ from lnsdk.io.pixels import Findings, check_quantity, hounsfield
 from lnsdk.io.series import Slice, find_series
 from lnsdk.io.stack import Stack, arrange
 from lnsdk.volume import Volume
+
+UID_FORM = re.compile("[0-9.]{1,64}")
+"""Digits and dots, at most 64 (PS3.5 9.1)."""
 
 
 def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) -> Volume:
@@ -41,16 +45,26 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
     voxels, more = _decode(stack)
     nearest = [above if weight > 0.5 else below for below, above, weight in stack.sources]
     first = chosen.slices[0].parent
+    uids = [chosen.uid, first.study_uid, first.frame_of_reference_uid]
+    uids += [stack.slices[index].parent.sop_instance_uid for index in nearest]
+    (series_uid, study_uid, frame_of_reference_uid, *sop_instance_uids), odd = _valid_uids(uids)
     return Volume(
         voxels=voxels,
         affine=stack.affine,
-        warnings=(*warnings, *stack.warnings, *more),
-        series_uid=chosen.uid,
-        study_uid=first.study_uid,
-        frame_of_reference_uid=first.frame_of_reference_uid,
-        sop_instance_uids=tuple(stack.slices[index].parent.sop_instance_uid for index in nearest),
+        warnings=(*warnings, *stack.warnings, *more, *odd),
+        series_uid=series_uid,
+        study_uid=study_uid,
+        frame_of_reference_uid=frame_of_reference_uid,
+        sop_instance_uids=tuple(sop_instance_uids),
         description=chosen.description,
     )
+
+
+def _valid_uids(uids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Empty what is no UID: files hold names there, and results must not; return the UIDs and warnings."""
+    kept = [uid if UID_FORM.fullmatch(uid) else "" for uid in uids]
+    wrong = len({uid for uid in uids if uid}) - len({uid for uid in kept if uid})
+    return kept, [f"identifiers that are no DICOM UIDs were left out: {wrong}"] if wrong else []
 
 
 def _check_frames(slices: Sequence[Slice]) -> None:

@@ -261,7 +261,7 @@ def _grid(slices: Sequence[Slice], distances: npt.NDArray[np.float64]) -> tuple[
         raise _missing(slices, gaps, usual, steps)
     count = len(slices) + missing
     spacing = float(distances[-1]) / (count - 1)
-    return count, spacing, [_gap_warning(slices, gaps, steps, spacing)]
+    return count, spacing, _gap_warnings(slices, gaps, steps, spacing)
 
 
 def _is_uniform(slices: Sequence[Slice], spacing: float) -> bool:
@@ -304,13 +304,21 @@ def _missing(
     )
 
 
-def _gap_warning(
+def _gap_warnings(
     slices: Sequence[Slice], gaps: npt.NDArray[np.float64], steps: npt.NDArray[np.float64], spacing: float
-) -> str:
+) -> list[str]:
+    warnings = []
     if (steps > 1).any():
         where = _gaps(slices, gaps, steps > 1)
-        return f"one slice is missing and was interpolated: slices are {spacing:.2f} mm apart, but {where}"
-    return f"spacing varies from {gaps.min():.2f} to {gaps.max():.2f} mm; slices were resampled to {spacing:.2f} mm"
+        warnings.append(f"one slice is missing and was interpolated: slices are {spacing:.2f} mm apart, but {where}")
+    displaced = np.abs(np.cumsum(gaps) - np.cumsum(steps) * spacing) > UNIFORM_TOLERANCE * spacing
+    if displaced.any():
+        single = gaps / steps
+        warnings.append(
+            f"spacing varies from {single.min():.2f} to {single.max():.2f} mm; "
+            f"slices were resampled to {spacing:.2f} mm"
+        )
+    return warnings
 
 
 def _gaps(slices: Sequence[Slice], gaps: npt.NDArray[np.float64], odd: npt.NDArray[np.bool_]) -> str:
