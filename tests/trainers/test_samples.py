@@ -1,13 +1,16 @@
 """Cases on the network's grid and the crops drawn from them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lnsdk.trainers.common import samples
 from lnsdk.trainers.common.evaluation import EvaluationCase
-from lnsdk.trainers.common.samples import GridCase, draw_sample, read_grid_cases, write_grid_case
+from lnsdk.trainers.common.samples import GridCase, draw_sample, fingerprint, outdated, read_grid_cases, write_grid_case
 from lnsdk.trainers.common.simulation import FULL_SCOPE, SCOPES, CasePlan, evaluation_case, make_case, plan_training
 
 
@@ -20,7 +23,7 @@ def plan() -> CasePlan:
 def grid_case(plan: CasePlan, tmp_path_factory: pytest.TempPathFactory) -> GridCase:
     folder = tmp_path_factory.mktemp("cases")
     write_grid_case(make_case(plan), folder)
-    (case,) = read_grid_cases(folder)
+    (case,) = read_grid_cases(folder, [plan.id])
     return case
 
 
@@ -92,4 +95,18 @@ def test_training_plans_use_every_phantom_once() -> None:
 def test_record_is_plain_json(tmp_path: Path, plan: CasePlan) -> None:
     write_grid_case(make_case(plan), tmp_path)
     record = json.loads((tmp_path / f"{plan.id}.json").read_text())
-    assert set(record) == {"expert", "boxes", "lesion", "ignored"}
+    assert set(record) == {"expert", "boxes", "lesion", "ignored", "fingerprint"}
+
+
+def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{plan.id}.npy").write_bytes(b"")
+    (tmp_path / f"{plan.id}.json").write_text(json.dumps({"fingerprint": fingerprint(plan)}))
+    assert outdated([plan], tmp_path) == []
+    changes: list[dict[str, Any]] = [{"seed": 4}, {"lesions": 5}, {"phantom_seed": 6}, {"scope": SCOPES[1]}]
+    for change in changes:
+        assert outdated([replace(plan, **change)], tmp_path) == [replace(plan, **change)]
+    monkeypatch.setattr(samples, "_sources", lambda: "edited")
+    assert outdated([plan], tmp_path) == [plan]
+    monkeypatch.undo()
+    (tmp_path / f"{plan.id}.npy").unlink()
+    assert outdated([plan], tmp_path) == [plan]

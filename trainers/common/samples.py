@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
@@ -15,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+import lnsdk.phantom
 from lnsdk import ops
 from lnsdk.phantom import LesionTruth
+from lnsdk.trainers.common import simulation
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
 
@@ -57,6 +61,8 @@ class GridCase:
         Which lesion a row of `boxes` belongs to.
     ignored : ndarray of float32, (J, 6)
         x1, y1, z1, x2, y2, z2 in grid pixels: neither lesion nor background.
+    fingerprint : str
+        Of everything that the case was made from.
     """
 
     name: str
@@ -65,6 +71,7 @@ class GridCase:
     boxes: np.ndarray
     lesion: np.ndarray
     ignored: np.ndarray
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class Sample:
 
 
 def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
-    """Make every case that `folder` does not hold yet, on all cores, with a progress bar.
+    """Make every case that `folder` does not hold yet, or holds from another plan, on all cores, with a progress bar.
 
     Parameters
     ----------
@@ -86,7 +93,7 @@ def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
     folder : Path
         Receives NAME.npy and NAME.json of every case.
     """
-    missing = [plan for plan in plans if not (folder / f"{plan.id}.json").exists()]
+    missing = outdated(plans, folder)
     workers = min(cpu_count() or 1, max(len(missing), 1))
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
@@ -95,6 +102,46 @@ def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
         for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
             done.result()
             progress.advance({})
+
+
+def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:
+    """Plans whose case `folder` does not hold, or holds from another plan."""
+    return [plan for plan in plans if _stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
+
+
+def fingerprint(plan: CasePlan) -> str:
+    """Digest of everything that decides a case: its plan, the data's place in the catalogue, and the code.
+
+    The code is that of the phantoms and lesions, of the simulation and of this module.
+    """
+    background = plan.background
+    boxes = [] if background is None else [background.suspicious.tolist(), background.liver.tolist()]
+    parts = [
+        *asdict(plan.scope).values(),
+        plan.seed,
+        plan.lesions,
+        None if background is None else background.id,
+        plan.phantom_seed,
+        boxes,
+        GRID_SPACING,
+        _sources(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def _sources() -> str:
+    """Digest of the code that makes cases."""
+    files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), Path(simulation.__file__), Path(__file__)]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _stored_fingerprint(path: Path) -> str | None:
+    """What the case in a file was made from; None without a whole one."""
+    if not (path.exists() and path.with_suffix(".npy").exists()):
+        return None
+    stored = json.loads(path.read_text()).get("fingerprint")
+    return None if stored is None else str(stored)
 
 
 def _prepare_case(plan: CasePlan, folder: Path) -> None:
@@ -118,15 +165,22 @@ def write_grid_case(case: Case, folder: Path) -> None:
         "boxes": rows,
         "lesion": owners,
         "ignored": ignored.tolist(),
+        "fingerprint": fingerprint(case.plan),
     }
-    np.save(folder / f"{case.plan.id}.npy", grid.astype(np.float16))
-    (folder / f"{case.plan.id}.json").write_text(json.dumps(record))
+    path = folder / f"{case.plan.id}.json"
+    path.unlink(missing_ok=True)  # an interruption from here on leaves no description of another grid
+    partial = folder / f"{case.plan.id}.partial"
+    with partial.open("wb") as file:
+        np.save(file, grid.astype(np.float16))
+    partial.replace(path.with_suffix(".npy"))
+    partial.write_text(json.dumps(record))
+    partial.replace(path)
 
 
-def read_grid_cases(folder: Path) -> list[GridCase]:
-    """Every case under `folder`, in the order of their names."""
+def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
+    """The named cases under `folder`, in the order of their names."""
     cases = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder / f"{name}.json" for name in names):
         record = json.loads(path.read_text())
         cases.append(
             GridCase(
@@ -136,6 +190,7 @@ def read_grid_cases(folder: Path) -> list[GridCase]:
                 np.asarray(record["boxes"], np.float32).reshape(-1, 5),
                 np.asarray(record["lesion"], np.int64),
                 np.asarray(record["ignored"], np.float32).reshape(-1, 6),
+                record["fingerprint"],
             )
         )
     return cases

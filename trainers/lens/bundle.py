@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +34,7 @@ from lnsdk.pipelines.proposals import decode_proposals, pad_rois
 from lnsdk.pipelines.settings import Settings, read_settings
 from lnsdk.trainers.common.samples import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.rois import PROPOSAL_IOU
 from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, FULL_WINDOW, STRIDE, ImageFeatures, Lens, LensShape
@@ -348,27 +347,7 @@ def load_network(checkpoint: Path) -> Lens:
         network = Lens(len(SCOPES), LensShape(**content["shape"]))
         network.load_state_dict(content["network"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError("checkpoint", f"{checkpoint} is no checkpoint of a LENS training: {_line(error)}") from error
+        raise InputError(
+            "checkpoint", f"{checkpoint} is no checkpoint of a LENS training: {first_line(error)}"
+        ) from error
     return network.eval()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint file.
-
-    Raises
-    ------
-    InputError
-        ``checkpoint`` if the file is damaged or something else.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
-        raise InputError("checkpoint", f"{path} is damaged or no checkpoint: {_line(error)}") from error
-    if not isinstance(content, dict):
-        raise InputError("checkpoint", f"{path} is no checkpoint of a LENS training")
-    return content
-
-
-def _line(error: Exception) -> str:
-    """First line of an error that may have many."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

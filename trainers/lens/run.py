@@ -53,8 +53,9 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     """
     Console(stderr=True).print(describe_ranges())
     backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
-    prepare_cases(plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed), out / "cases")
-    network = train(settings, out / "cases", out)
+    plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
+    prepare_cases(plans, out / "cases")
+    network = train(settings, out / "cases", out, [plan.id for plan in plans])
 
     cases = validation_cases(data_root, settings.seed)
     bundle, name = out / "bundle", f"lens-{preset}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,15 +13,17 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from lnsdk.errors import InputError
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.samples import GridCase, Sample, draw_sample, read_grid_cases
 from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.losses import center_loss, head_loss, size_loss, total_loss
 from lnsdk.trainers.lens.rois import decode_proposals, sample_head
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import Lens, Proposals
+from lnsdk.trainers.networks.lens import Lens, LensShape, Proposals
 
 GRADIENT_NORM = 10.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
@@ -49,7 +53,7 @@ class Batch:
     ignored: list[Tensor]
 
 
-def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
+def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], stop_after: int | None = None) -> Lens:
     """Train a network on a folder of cases, going on from the last checkpoint in `out` if there is one.
 
     Parameters
@@ -60,6 +64,15 @@ def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
         Folder with cases on the network's grid (written by `lnsdk.trainers.common.samples.write_grid_case`).
     out : Path
         Receives `checkpoint.ckpt` and `losses.png`.
+    names : sequence of str
+        The cases to train on; others in the folder are not read.
+    stop_after : int, optional
+        Stop when so many steps are done in all, as an interruption would.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when the one in `out` is damaged or was made with other settings or cases.
 
     Returns
     -------
@@ -73,7 +86,8 @@ def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
     """
     fabric = Fabric(accelerator="auto", devices=1)
     fabric.seed_everything(settings.seed, verbose=False)
-    datasets = load_datasets(cases)
+    datasets = load_datasets(cases, names)
+    record = describe_run(settings, datasets)
     network = Lens(len(SCOPES), settings.shape)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
@@ -82,10 +96,11 @@ def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
     optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
 
     out.mkdir(parents=True, exist_ok=True)
-    state = restore(fabric, out / "checkpoint.ckpt", network, optimizer)
+    state = restore(out / "checkpoint.ckpt", network, optimizer, record)
+    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
     network.train()
     with TrainingProgress("training LENS", settings.steps, state.step) as progress:
-        while state.step < settings.steps:
+        while state.step < last:
             rng = np.random.default_rng((settings.seed, state.step))
             batch = draw_batch(datasets, settings, rng)
             for group in optimizer.param_groups:
@@ -93,25 +108,28 @@ def train(settings: LensSettings, cases: Path, out: Path) -> Lens:
             losses = batch_loss(batch, rng)
             optimizer.zero_grad()
             fabric.backward(total_loss(*losses))
+            clear_other_experts(network, batch.expert)
             fabric.clip_gradients(batch_loss, optimizer, max_norm=GRADIENT_NORM)
             optimizer.step()
             state.step += 1
             state.history.append([loss.item() for loss in losses])
             progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
-            if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
-                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, settings)
+            if state.step % settings.checkpoint_every == 0 or state.step == last:
+                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, settings.shape, record)
                 save_loss_curve(out / "losses.png", LOSSES, state.history)
     return network.eval().cpu()
 
 
-def load_datasets(folder: Path) -> list[list[GridCase]]:
-    """Cases of every expert, in the order of `SCOPES`."""
-    cases = read_grid_cases(folder)
+def load_datasets(folder: Path, names: Sequence[str]) -> list[list[GridCase]]:
+    """The named cases by expert, in the order of `SCOPES`."""
+    cases = read_grid_cases(folder, names)
     datasets = [[case for case in cases if case.expert == scope.name] for scope in SCOPES]
     labelled = [sum(len(case.boxes) for case in dataset) for dataset in datasets]
     empty = [scope.name for scope, boxes in zip(SCOPES, labelled, strict=True) if boxes == 0]
     if empty:
-        raise ValueError(f"no labelled lesions for {', '.join(empty)} in {folder}: simulate the training cases again")
+        raise InputError(
+            "cases", f"no labelled lesions for {', '.join(empty)} in {folder}: simulate more cases or more lesions"
+        )
     return datasets
 
 
@@ -174,6 +192,19 @@ class BatchLoss(nn.Module):
         return center, size, label, box
 
 
+def clear_other_experts(network: Lens, expert: int) -> None:
+    """Drop the gradients of all experts but one (IV-C).
+
+    The head computes every expert's scores, so the others' layers receive gradients of zero, and with those an
+    optimizer that keeps running means would still move them.
+    """
+    for layers in (network.proposals, network.head.classify, network.head.regress):
+        for index, layer in enumerate(layers):
+            if index != expert:
+                for parameter in layer.parameters():
+                    parameter.grad = None
+
+
 def batch_targets(batch: Batch, height: int, width: int) -> ProposalTargets:
     """Proposal targets of every crop, stacked; ignored boxes are ignored as a whole."""
     targets = []
@@ -190,19 +221,47 @@ def enlarge(boxes: Tensor) -> Tensor:
     return torch.cat((center - half, center + half), dim=1)
 
 
-def save(fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, settings: LensSettings) -> None:
+def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict[str, Any]:
+    """What decides the weights: every setting but how often they are saved, and the fingerprints of the cases."""
+    record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
+    record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
+    cases = {case.name: case.fingerprint for dataset in datasets for case in dataset}
+    return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
+
+
+def save(
+    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, shape: LensShape, record: dict[str, Any]
+) -> None:
     """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
     partial = path.with_suffix(".partial")
     content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
-    fabric.save(partial, content | {"shape": asdict(settings.shape)})
+    fabric.save(partial, content | {"shape": asdict(shape), "run": record})
     partial.replace(path)
 
 
-def restore(fabric: Fabric, path: Path, network: Lens, optimizer: Any) -> State:
-    """Load a checkpoint if it exists; a fresh state otherwise."""
+def restore(path: Path, network: Lens, optimizer: Any, record: dict[str, Any]) -> State:
+    """Load a checkpoint if it exists and continues this run; a fresh state when there is none."""
     if not path.exists():
         return State()
-    content = fabric.load(path, weights_only=True)
-    network.load_state_dict(content["network"])
-    optimizer.load_state_dict(content["optimizer"])
-    return State(**content["state"])
+    content = read_checkpoint(path)
+    check_same_run(path, content.get("run"), record)
+    try:
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        return State(**content["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError("checkpoint", f"{path} is damaged ({first_line(error)}); use another folder") from error
+
+
+def check_same_run(path: Path, made: object, now: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that another run made."""
+    if not isinstance(made, dict):
+        raise InputError("checkpoint", f"{path} does not say how it was made; use another folder")
+    differing = [name for name in now if made.get(name) != now[name]]
+    if not differing:
+        return
+    if differing == ["cases"]:
+        raise InputError("checkpoint", f"{path} was made with other cases; use another folder or the same cases")
+    named = [name for name in differing if name != "cases"]
+    then, here = (", ".join(f"{name}={record.get(name)}" for name in named) for record in (made, now))
+    raise InputError("checkpoint", f"{path} was made with {then}, now {here}; use another folder or the same settings")

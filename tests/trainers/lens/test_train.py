@@ -1,15 +1,19 @@
 """Training: the files it leaves, the same weights for a seed, and the same weights after an interruption."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lnsdk.errors import InputError
+from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.settings import LensSettings, edge, paper
-from lnsdk.trainers.lens.train import learning_rate, load_datasets, train
+from lnsdk.trainers.lens.train import Batch, draw_batch, learning_rate, load_datasets, train
 from lnsdk.trainers.networks.lens import FULL_WINDOW, LensShape
 
 TINY = LensShape(
@@ -17,6 +21,7 @@ TINY = LensShape(
     windows=(FULL_WINDOW,),
 )  # fmt: skip
 STEPS = 6
+NAMES = [scope.name for scope in SCOPES]
 
 
 def settings(**changes: object) -> LensSettings:
@@ -35,12 +40,13 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         boxes = [[z, 49.5, 29.5, 59.5, 39.5] for z in (4, 5, 6)]
         np.save(folder / f"{scope.name}.npy", grid)
         record = {"expert": scope.name, "boxes": boxes, "lesion": [0, 0, 0], "ignored": [[10, 10, 0, 20, 20, 5]]}
+        record["fingerprint"] = scope.name
         (folder / f"{scope.name}.json").write_text(json.dumps(record))
     return folder
 
 
 def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path) -> None:
-    network = train(settings(), cases, tmp_path / "run")
+    network = train(settings(), cases, tmp_path / "run", NAMES)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.ckpt", "losses.png"}
     assert not network.training
     content = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
@@ -49,25 +55,64 @@ def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path) -> None
 
 
 def test_interrupted_training_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
-    whole = train(settings(), cases, tmp_path / "whole").state_dict()
-    # milestones are fractions of the steps: the first half of the run is trained with the same rates
-    train(settings(steps=3, milestones=()), cases, tmp_path / "resumed")
-    resumed = train(settings(), cases, tmp_path / "resumed").state_dict()
+    chosen = settings(warmup=2, milestones=(0.4, 0.8))
+    whole = train(chosen, cases, tmp_path / "whole", NAMES).state_dict()
+    train(chosen, cases, tmp_path / "resumed", NAMES, stop_after=3)
+    assert torch.load(tmp_path / "resumed/checkpoint.ckpt", weights_only=True)["state"]["step"] == 3
+    resumed = train(replace(chosen, checkpoint_every=2), cases, tmp_path / "resumed", NAMES).state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
+def test_checkpoint_of_another_run_is_refused(cases: Path, tmp_path: Path) -> None:
+    train(settings(steps=1), cases, tmp_path / "run", NAMES)
+    with pytest.raises(InputError, match=r"made with steps=1, now steps=2; use another folder or the same settings"):
+        train(settings(steps=2), cases, tmp_path / "run", NAMES)
+    other = Path(shutil.copytree(cases, tmp_path / "cases"))
+    record = json.loads((other / "lung.json").read_text())
+    (other / "lung.json").write_text(json.dumps(record | {"fingerprint": "other"}))
+    with pytest.raises(InputError, match="made with other cases"):
+        train(settings(steps=1), other, tmp_path / "run", NAMES)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\x03\x04 broken"])
+def test_damaged_checkpoint_is_refused(cases: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.ckpt").write_bytes(content)
+    with pytest.raises(InputError, match="damaged or no checkpoint"):
+        train(settings(steps=1), cases, tmp_path, NAMES)
+
+
+def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After batches of every dataset, two steps of one dataset leave the other experts' layers bitwise alone."""
+    monkeypatch.setattr("lnsdk.trainers.lens.train.draw_batch", lambda *a: draw_expert(*a))
+    drawn: list[int] = []
+
+    def draw_expert(datasets: list[list[GridCase]], chosen: LensSettings, rng: np.random.Generator) -> Batch:
+        expert = len(drawn) % len(SCOPES) if len(drawn) < len(SCOPES) else 1
+        drawn.append(expert)
+        batch = draw_batch([datasets[expert]] * len(SCOPES), chosen, rng)
+        return replace(batch, expert=expert)
+
+    chosen = settings(steps=6)
+    before = {k: v.clone() for k, v in train(chosen, cases, tmp_path, NAMES, stop_after=4).state_dict().items()}
+    after = train(chosen, cases, tmp_path, NAMES).state_dict()
+    assert drawn == [0, 1, 2, 3, 1, 1]
+    layers = ("proposals", "head.classify", "head.regress")
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    for layer in layers:
+        assert any(name.startswith(f"{layer}.1.") for name in moved), layer
+        assert not [name for name in moved if name.startswith(layer) and not name.startswith(f"{layer}.1.")]
+
+
 def test_another_seed_gives_other_weights(cases: Path, tmp_path: Path) -> None:
-    first = train(settings(steps=1), cases, tmp_path / "first").state_dict()
-    second = train(settings(steps=1, seed=1), cases, tmp_path / "second").state_dict()
+    first = train(settings(steps=1), cases, tmp_path / "first", NAMES).state_dict()
+    second = train(settings(steps=1, seed=1), cases, tmp_path / "second", NAMES).state_dict()
     assert not torch.equal(first["merge.weight"], second["merge.weight"])
 
 
-def test_missing_expert_is_named(cases: Path, tmp_path: Path) -> None:
-    for path in cases.glob("l*.*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match="no labelled lesions for universal"):
-        load_datasets(tmp_path)
+def test_missing_expert_is_named_and_other_cases_are_not_read(cases: Path) -> None:
+    with pytest.raises(InputError, match="no labelled lesions for universal"):
+        load_datasets(cases, NAMES[1:])
 
 
 def test_rate_warms_up_and_is_cut_tenfold() -> None:
