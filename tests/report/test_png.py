@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lnsdk import Detections, Detector, Volume
-from lnsdk.report.png import MOST_LESIONS, draw
+from lnsdk.report.png import MOST_LESIONS, crosses, draw
 from lnsdk.report.tiles import FOUND, INK, PICTURE
 from tests.pipelines.test_detector import ball
 
@@ -29,6 +29,12 @@ def test_a_lesion_is_boxed_and_enlarged(found: Detections) -> None:
     outline = 2 * ((x2 - x1) + (y2 - y1))
     assert colored(picture, FOUND) > 3 * outline  # two pixels wide in the slice, and again in the enlarged part
     assert colored(picture, INK) > 100
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (3, 3), (3, 5)])
+def test_a_box_crosses_the_slices_it_runs_over_and_no_other(first: int, last: int) -> None:
+    box = (0.0, 0.0, first - 0.5, 1.0, 1.0, last + 0.5)
+    assert [index for index in range(-1, 9) if crosses(box, index)] == list(range(first, last + 1))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 12, 13])

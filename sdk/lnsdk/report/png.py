@@ -52,8 +52,8 @@ def place_line(center_mm: Point, key_slice: int, count: int) -> str:
 
 
 def crosses(box: Box, index: int) -> bool:
-    """Tell whether a box reaches into a slice."""
-    return box[2] - 0.5 <= index <= box[5] + 0.5
+    """Tell whether a box reaches into a slice; one over slices i to j runs from i - 0.5 to j + 0.5."""
+    return box[2] - 0.5 < index < box[5] + 0.5
 
 
 def _lesion_tile(number: int, lesion: Lesion, lesions: tuple[Lesion, ...], count: int) -> Tile:
