@@ -1,4 +1,4 @@
-"""Free-response ROC of box detection: sensitivity against false positives per volume, as in LENS, section V."""
+"""Free-response ROC of box detection: sensitivity against false positives per volume, as in LENS, section VI-C."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per volume at which sensitivity is averaged (LENS, section V; LUNA16)."""
+"""False positives per volume at which sensitivity is averaged (LENS, section VI-C; LUNA16)."""
 
 IGNORED_OVERLAP = 0.3
-"""A detection with this share of itself inside a box to ignore is not counted; the hit threshold of LENS, section V."""
+"""A detection with this share of itself inside a box to ignore is not counted: the hit threshold of LENS, VI-C."""
 
 CONFIDENCE = 0.95
 """Coverage of the bootstrap intervals, as in the evaluation of LUNA16."""
@@ -127,7 +127,7 @@ def froc(
 
     References
     ----------
-    Yan et al., LENS, section V: IoBB >= 0.3 in 3D, mean sensitivity at 1/8 to 8 false positives per volume.
+    Yan et al., LENS, section VI-C: IoBB >= 0.3 in 3D, mean sensitivity at 1/8 to 8 false positives per volume.
     """
     counts = _count(predictions, truths, ignore, overlap, threshold)
     everything = np.ones(len(counts.lesion_volumes), bool)

@@ -12,7 +12,7 @@ from lnsdk.report.tiles import FOUND, KNOWN, Mark, Tile, draw_sheet
 from lnsdk.results import Box, Detections, Lesion, Point
 
 HIT_IOBB = 0.3
-"""Share of a detected box that must lie in a known lesion's for a hit (LENS V)."""
+"""Share of a detected box that must lie in a known lesion's for a hit (LENS VI-C)."""
 
 
 @dataclass(frozen=True)
