@@ -48,13 +48,6 @@ def test_boxes_go_there_and_back(axis_map: AxisMap, found: npt.NDArray[np.float3
     assert (there[:, 3:] >= there[:, :3]).all()
 
 
-@given(axis_map=axis_maps)
-def test_first_and_last_slice_map_to_the_ends(axis_map: AxisMap) -> None:
-    count = axis_map.source_shape[2 - axis_map.axis_of_slices]
-    ends = {axis_map.slice_to_source(0), axis_map.slice_to_source(count - 1)}
-    assert ends == {0, count - 1}
-
-
 @given(axis_map=axis_maps, point=st.tuples(*[st.floats(0, 500)] * 3))
 def test_a_place_in_the_patient_stays_where_it_is(axis_map: AxisMap, point: tuple[float, float, float]) -> None:
     source = Geometry(axis_map.source_shape, AFFINE)

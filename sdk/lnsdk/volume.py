@@ -189,10 +189,6 @@ class AxisMap:
         """The source axis (x = 0, y = 1, z = 2) along which the target's slices are stacked."""
         return self.axes[2]
 
-    def slice_to_source(self, index: int) -> int:
-        """Return the source index, along `axis_of_slices`, of the target's slice `index`."""
-        return self._last_indices[2] - index if self.flips[2] else index
-
     def boxes_to_source(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Convert boxes from the target's voxels to the source's.
 

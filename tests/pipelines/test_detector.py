@@ -59,6 +59,8 @@ def test_a_ball_is_found_where_it_is(
     low, high = np.array(best.box[:3]), np.array(best.box[3:])
     assert np.abs((low + high) / 2 - center).max() < 0.5
     assert np.abs(high[:2] - low[:2] - 20 / np.array(spacing[:2])).max() < 4 / min(spacing[:2])
+    # 20 mm, to within one slice: of the grid, 2 mm, or of the volume, where those are further apart.
+    assert abs((high[2] - low[2]) * spacing[2] - 20) <= max(2.0, spacing[2])
     assert np.allclose(best.center_mm, volume.voxels_to_lps([(low + high) / 2])[0], atol=1e-3)
     assert np.allclose(best.box_mm[:3], volume.voxels_to_lps([low])[0], atol=1e-3)
     assert np.allclose(best.box_mm[3:], volume.voxels_to_lps([high])[0], atol=1e-3)
@@ -213,6 +215,14 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def test_load_gives_the_pipeline_of_the_task(toy: Path) -> None:
     assert isinstance(load(toy), Detector)
+
+
+def test_load_reads_a_bundle_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        pytest.fail("read and verified twice")
+
+    monkeypatch.setattr("lnsdk.pipelines.detector.read_bundle", refuse)
+    assert load(toy).provenance.model == "toy"
 
 
 def test_load_refuses_an_unknown_task(tmp_path: Path) -> None:

@@ -37,9 +37,10 @@ def load(bundle: str | Path, backend: str = "auto", device: str = "auto") -> "De
     BackendUnavailable
         If the backend is not installed.
     """
-    task = read_bundle(bundle).task
+    verified = read_bundle(bundle)
+    task = verified.task
     if task not in _TASKS:
         raise InputError("bundle-task", f"bundle {bundle} is for task {task!r}; known tasks: {', '.join(_TASKS)}")
     module, name = _TASKS[task]
     pipeline: type[Detector] = getattr(import_module(module), name)
-    return pipeline(bundle, backend=backend, device=device)
+    return pipeline(verified, backend=backend, device=device)

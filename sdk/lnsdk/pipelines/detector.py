@@ -46,8 +46,9 @@ class Detector:
 
     Parameters
     ----------
-    bundle : str or Path, optional
-        Bundle folder or zip; None is the detector that is part of the package.
+    bundle : str, Path or Bundle, optional
+        Bundle folder or zip, or what `lnsdk.bundle.read_bundle` returned; None is the detector that is part of the
+        package.
     backend : str
         ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA) or ``"auto"``, which is ``"torchscript"`` for device
         ``"cuda"``, else ``"onnx"``.
@@ -76,7 +77,7 @@ class Detector:
 
     def __init__(
         self,
-        bundle: str | Path | None = None,
+        bundle: str | Path | Bundle | None = None,
         backend: str = "auto",
         device: str = "auto",
         precision: str = "auto",
@@ -93,7 +94,7 @@ class Detector:
             raise ValueError(f"threads must be at least 1, got {threads}")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
-        loaded = read_bundle(bundle)
+        loaded = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         self._settings = read_settings(loaded)
         self._crop = crop
         self._threads = threads
