@@ -37,7 +37,7 @@ def test_shifted_score(shift: float, passes: bool) -> None:
     if passes:
         assert check_lesions(result(*PAIR), other, 0.1).matched == 2
     else:
-        with pytest.raises(ParityError, match="scores differ by 0.01"):
+        with pytest.raises(ParityError, match=r"scores differ by 0\.01"):
             check_lesions(result(*PAIR), other, 0.1)
 
 

@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lnsdk.errors import InputError
 from lnsdk.trainers.common import samples
+from lnsdk.trainers.common.backgrounds import Background, Role
 from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.samples import GridCase, draw_sample, fingerprint, outdated, read_grid_cases, write_grid_case
-from lnsdk.trainers.common.simulation import FULL_SCOPE, SCOPES, CasePlan, evaluation_case, make_case, plan_training
+from lnsdk.trainers.common.simulation import (
+    FULL_SCOPE,
+    SCOPES,
+    CasePlan,
+    evaluation_case,
+    make_case,
+    plan_evaluation,
+    plan_training,
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +120,27 @@ def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, m
     monkeypatch.undo()
     (tmp_path / f"{plan.id}.npy").unlink()
     assert outdated([plan], tmp_path) == [plan]
+
+
+def test_no_seed_or_phantom_is_shared_by_two_sets() -> None:
+    roles: list[Role] = ["validation", "test"]
+    sets = [plan_training((), 400, 8, seed) for seed in (0, 1, 99)]
+    sets += [plan_evaluation((), role, 400, 1, 8, seed) for role in roles for seed in (0, 1, 2, 99)]
+    for name in ("seed", "phantom_seed"):
+        used = [{getattr(plan, name) for plan in plans} for plans in sets]
+        assert len(set().union(*used)) == sum(map(len, sets)), name
+
+
+def test_insertions_of_real_cts_have_their_own_seeds() -> None:
+    empty = np.zeros((0, 6), np.float32)
+    cts = [Background(str(n), Path(), "p", "test", empty, (), empty) for n in range(20)]
+    plans = plan_training(cts, 20, 8, 0) + plan_evaluation(cts, "test", 20, 5, 8, 0)
+    assert len({plan.seed for plan in plans}) == len(plans)
+
+
+@pytest.mark.parametrize("seed", [-1, 100])
+def test_seed_beyond_a_role_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match="seed must be from 0 to 99"):
+        plan_training((), 1, 8, seed)
+    with pytest.raises(InputError, match="seed must be from 0 to 99"):
+        plan_evaluation((), "test", 1, 1, 8, seed)

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lnsdk.errors import InputError
 from lnsdk.metrics import Froc, froc, froc_by_group
 from lnsdk.metrics.froc import Overlap
 from lnsdk.ops import iobb
@@ -346,11 +347,55 @@ def zero_contrast_control(detect: Detect, cases: Iterable[tuple[Volume, Volume, 
     return control
 
 
-def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0) -> float:
-    """Score threshold at which the fused detector gives so many false positives per volume, for the bundle."""
+class OperatingPoint(NamedTuple):
+    """A score threshold, and what the fused detector does there on the set that it was chosen on.
+
+    Attributes
+    ----------
+    threshold : float
+        To be compared with ``score >= threshold``.
+    false_positives, sensitivity : float
+        Reached there: per volume, and share of the lesions.
+    """
+
+    threshold: float
+    false_positives: float
+    sensitivity: float
+
+
+def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0, lowest: float = 0.0) -> OperatingPoint:
+    """Lowest score threshold at which the fused detector gives at most so many false positives per volume.
+
+    Parameters
+    ----------
+    results : sequence of CaseResult
+        What `run` returned.
+    false_positives : float
+        Per volume.
+    lowest : float
+        No threshold below this is chosen.
+
+    Returns
+    -------
+    OperatingPoint
+
+    Raises
+    ------
+    InputError
+        ``no-operating-point`` when there is no such threshold.
+    """
     predictions, truths, ignored = _inputs(results, "fused")
     curve = froc(predictions, truths, threshold=HIT_OVERLAP, ignore=ignored, bootstraps=0)
-    return curve.threshold_at(false_positives)
+    threshold = max(curve.threshold_at(false_positives), lowest)
+    reached = np.flatnonzero(curve.curve_thresholds >= threshold)
+    if not np.isfinite(threshold) or len(reached) == 0:
+        raise InputError(
+            "no-operating-point",
+            f"no score threshold of at least {lowest:g} gives {false_positives:g} false positives per volume or less on "
+            f"{len(results)} volumes: the network finds nothing it is sure of; train it longer",
+        )
+    last = int(reached[-1])
+    return OperatingPoint(threshold, float(curve.curve_false_positives[last]), float(curve.curve_sensitivity[last]))
 
 
 def _inputs(

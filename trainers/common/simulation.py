@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from lnsdk.errors import InputError
 from lnsdk.io import read
 from lnsdk.phantom import LESION_TYPES, LesionTruth, chest_phantom, draw_lesions, insert_lesions, organ_map
-from lnsdk.trainers.common.backgrounds import Background
+from lnsdk.trainers.common.backgrounds import Background, Role
 from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.volume import Volume, to_lps_axes
-
-Role = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,12 @@ SCOPE_SHARE = 0.7
 
 PHANTOM_SEEDS: dict[Role, int] = {"train": 0, "validation": 1_000_000, "test": 2_000_000}
 """First phantom seed of each role: no phantom is used in two of them."""
+
+PHANTOM_ROOM = 10_000
+"""Most phantoms of a set; a set's phantoms follow the first of its role and seed at this distance."""
+
+SEEDS = 100
+"""Seeds of sets lie below this: with `PHANTOM_ROOM` no role's phantoms reach the next one's."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +138,22 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     lesions : int
         Lesions inserted in a case at most.
     seed : int
-        Seed of all insertions.
+        Seed of all insertions and of the choice of phantoms, 0 to 99.
 
     Returns
     -------
     list of CasePlan
     """
+    _check(seed, len(SCOPES) * phantoms)
     plans = []
     for s, scope in enumerate(SCOPES):
         for b, background in enumerate(backgrounds):
             name = f"{scope.name}-{background.id}"
-            plans.append(CasePlan(name, scope, _seed(seed, s, b), lesions, background))
+            plans.append(CasePlan(name, scope, _seed("train", seed, s, b, 0), lesions, background))
         for p in range(phantoms):
-            phantom = PHANTOM_SEEDS["train"] + s * phantoms + p
+            phantom = _first_phantom("train", seed) + s * phantoms + p
             name = f"{scope.name}-phantom-{phantom}"
-            plans.append(CasePlan(name, scope, _seed(seed, s, 1000 + p), lesions, phantom_seed=phantom))
+            plans.append(CasePlan(name, scope, _seed("train", seed, s, p, 1), lesions, phantom_seed=phantom))
     return plans
 
 
@@ -167,20 +173,23 @@ def plan_evaluation(
     lesions : int
         Lesions inserted in a case at most.
     seed : int
-        Seed of all insertions and of the choice of phantoms.
+        Seed of all insertions and of the choice of phantoms, 0 to 99.
 
     Returns
     -------
     list of CasePlan
     """
+    _check(seed, phantoms)
     plans = []
     for b, background in enumerate(backgrounds):
         for r in range(repeats):
             name = f"{background.id}-{seed}-{r}"
-            plans.append(CasePlan(name, FULL_SCOPE, _seed(seed, b, r), lesions, background))
+            plans.append(CasePlan(name, FULL_SCOPE, _seed(role, seed, b, r, 0), lesions, background))
     for p in range(phantoms):
-        phantom = PHANTOM_SEEDS[role] + seed * 10_000 + p
-        plans.append(CasePlan(f"phantom-{phantom}", FULL_SCOPE, _seed(seed, 1000 + p), lesions, phantom_seed=phantom))
+        phantom = _first_phantom(role, seed) + p
+        plans.append(
+            CasePlan(f"phantom-{phantom}", FULL_SCOPE, _seed(role, seed, p, 0, 1), lesions, phantom_seed=phantom)
+        )
     return plans
 
 
@@ -220,8 +229,35 @@ def evaluation_case(case: Case, seed: int) -> EvaluationCase:
     )
 
 
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+def check_seed(seed: int) -> None:
+    """Refuse a seed for which the phantoms of two roles could meet.
+
+    Raises
+    ------
+    InputError
+        ``seed``.
+    """
+    if not 0 <= seed < SEEDS:
+        raise InputError("seed", f"seed must be from 0 to {SEEDS - 1}, got {seed}")
+
+
+def _check(seed: int, phantoms: int) -> None:
+    check_seed(seed)
+    if phantoms > PHANTOM_ROOM:
+        raise InputError("phantoms", f"a set may use {PHANTOM_ROOM} phantom CTs at most, got {phantoms}")
+
+
+def _first_phantom(role: Role, seed: int) -> int:
+    return PHANTOM_SEEDS[role] + seed * PHANTOM_ROOM
+
+
+def _seed(role: Role, *parts: int) -> int:
+    """Seed of an insertion, 64 bits wide; no two roles or places share one.
+
+    A seed sequence takes no notice of zeros at its end, so the parts are closed by a one, and their number is fixed.
+    """
+    state = np.random.SeedSequence((get_args(Role).index(role), *parts, 1)).generate_state(1, np.uint64)
+    return int(state[0])
 
 
 def _background(plan: CasePlan) -> tuple[Volume, np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ from lnsdk.trainers.common.samples import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.graphs import lens_graphs
-from lnsdk.trainers.lens.rois import PROPOSAL_IOU
+from lnsdk.trainers.lens.settings import Runtime, runtime_of
 from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, FULL_WINDOW, STRIDE, ImageFeatures, Lens, LensShape
 
 BACKENDS = ("onnx", "torchscript")
@@ -56,14 +56,6 @@ GATE_SEED = 3_000_000
 
 GATE_LESIONS = 12
 """Lesions in it at most."""
-
-PROPOSALS = {"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02}
-"""Proposals of a slice at run time: 1000 before suppression and 100 after it, where reference [25] has 6000 and 300,
-to bound what suppression and head cost on a CPU."""
-
-DETECTIONS = {"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3}
-"""Boxes of a slice at run time: NMS at 0.5 and at most 50 as in reference [25]; boxes join at a lower overlap than the
-theta of 0.5 (VI-B), because lesions of a few pixels change by as much between slices."""
 
 WATER_RADIUS = 0.7
 """Radius of the gate's water cylinder over half the side of the slice."""
@@ -111,10 +103,11 @@ def write_lens_bundle(
         (partial / "docs").mkdir()
         (partial / "docs" / "README.md").write_text(card)
         shutil.copyfile(_license(), partial / "LICENSE")
-        candidate = _open_candidate(partial, name, graphs)
+        section = _section(name, runtime_of(network.shape))
+        candidate = _open_candidate(partial, section, graphs)
         report = parity_report(candidate, graphs, volumes, untrained)
         (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
-        write_metadata(partial, _description(), _section(name), graphs)
+        write_metadata(partial, _description(), section, graphs)
 
 
 @dataclass(frozen=True)
@@ -125,9 +118,9 @@ class Candidate:
     detectors: Mapping[str, Detector]
 
 
-def _open_candidate(folder: Path, name: str, graphs: Sequence[ExportGraph]) -> Candidate:
+def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequence[ExportGraph]) -> Candidate:
     """Open a bundle in every backend, with a description that does not stay."""
-    write_metadata(folder, _description(), _section(name), graphs)
+    write_metadata(folder, _description(), section, graphs)
     try:
         detectors = {backend: Detector(folder, backend=backend, threshold=0.0) for backend in BACKENDS}
         return Candidate(read_bundle(folder), detectors)
@@ -240,7 +233,7 @@ def _empty(volume: Volume) -> tuple[Volume, Volume]:
     return Volume(water, volume.affine), Volume(air, volume.affine)
 
 
-def _section(name: str) -> dict[str, object]:
+def _section(name: str, runtime: Runtime) -> dict[str, object]:
     """The `lnsdk` section of the description, with an operating point that keeps everything until one is chosen."""
     return {
         "task": "detector",
@@ -248,8 +241,8 @@ def _section(name: str) -> dict[str, object]:
         "experts": [scope.name for scope in SCOPES],
         "grid": {"spacing": list(GRID_SPACING), "multiple": 16, "images": 3, "channels": 3, "stride": STRIDE},
         "window": list(FULL_WINDOW),
-        "proposals": PROPOSALS,
-        "detections": DETECTIONS,
+        "proposals": dict(runtime.proposals),
+        "detections": dict(runtime.detections),
         "box_deltas": {"weights": list(DELTA_WEIGHTS)},
         "threshold": 0.0,
         "max_batch": MAX_BATCH,

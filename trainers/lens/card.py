@@ -9,9 +9,11 @@ from lnsdk.export.bundle import update_metadata
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import Background
-from lnsdk.trainers.common.evaluation import Evaluation
+from lnsdk.trainers.common.evaluation import Evaluation, OperatingPoint
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.settings import LensSettings
+from lnsdk.trainers.lens.settings import PAPER_RUNTIME, LensSettings
+from lnsdk.trainers.lens.train import GRADIENT_NORM
+from lnsdk.trainers.networks.lens import FULL_WINDOW
 
 CARD = """# {name}
 
@@ -41,13 +43,19 @@ of it.
 
 ## Validation (simulated lesions)
 
-{volumes} volumes with {lesions} lesions on backgrounds that were not trained on; a hit has a 3D IoBB of at least 0.3.
+{volumes} volumes with {lesions} lesions on backgrounds that were not trained on; the real ones among them are CTs of a
+single patient. A hit has a 3D IoBB of at least 0.3.
 
 | false positives per volume | {points} | mean |
 |---|{rules}---|
 | sensitivity | {sensitivity} | {mean:.3f} |
 
-The operating point, a score of {threshold:.3f}, is the one with one false positive per volume on this set.
+The operating point, a score of {point.threshold:.3f}, gives {point.false_positives:.2f} false positives per volume and a
+sensitivity of {point.sensitivity:.3f}. It was chosen on the same set, so expect less of it elsewhere.
+
+## Differs from the paper
+
+{differences}
 """
 
 
@@ -58,12 +66,16 @@ def write_model_card(
     settings: LensSettings,
     backgrounds: Sequence[Background],
     evaluation: Evaluation,
-    threshold: float,
+    point: OperatingPoint,
 ) -> None:
     """Write `docs/README.md` of a bundle and hash the bundle again."""
     scopes = "\n".join(
         f"- expert `{scope.name}`: {', '.join(scope.types)}; "
-        + ("all labelled" if scope.labelled == 1 else f"{scope.labelled:.0%} of them labelled, the rest left out")
+        + (
+            "all labelled"
+            if scope.labelled == 1
+            else f"{scope.labelled:.0%} of them labelled; the rest are in the images and train as background"
+        )
         for scope in SCOPES
     )
     curve = evaluation.rows[0].froc
@@ -85,7 +97,30 @@ def write_model_card(
         rules="---|" * len(FALSE_POSITIVES),
         sensitivity=" | ".join(f"{value:.3f}" for value in curve.sensitivity),
         mean=curve.mean_sensitivity,
-        threshold=threshold,
+        point=point,
+        differences=differences(settings),
     )
     (bundle / "docs" / "README.md").write_text(text)
     update_metadata(bundle, {})
+
+
+def differences(settings: LensSettings) -> str:
+    """What this training and its detector do otherwise than the paper, as a Markdown list."""
+    runtime = settings.runtime
+    windows = ", ".join(f"{low:g} to {high:g}" for low, high in settings.shape.windows)
+    start = "random weights" if settings.imagenet is None else "ImageNet weights, as the paper"
+    rows = [
+        "data: simulated lesions in place of the paper's four datasets of real ones",
+        f"input: HU windows {windows}; the paper has one, {FULL_WINDOW[0]:g} to {FULL_WINDOW[1]:g}",
+        f"start: {start}",
+        f"base learning rate {settings.learning_rate:g}; the paper's is 0.0001",
+        "augmentation: flips along x and z, and noise, besides the paper's resizing and shifts",
+        "bfloat16 convolutions" if settings.bfloat16 else "float32 throughout",
+        f"gradients clipped to a norm of {GRADIENT_NORM:g}",
+        "each batch's dataset is chosen uniformly, whatever its size",
+        f"detector: {runtime.proposals['post_nms']} proposals per slice, boxes above a score of "
+        f"{runtime.detections['min_score']:g}, stacked at an IoU above {runtime.detections['stack_iou']:g} (paper: "
+        f"{PAPER_RUNTIME.proposals['post_nms']}, {PAPER_RUNTIME.detections['min_score']:g}, "
+        f"{PAPER_RUNTIME.detections['stack_iou']:g})",
+    ]
+    return "\n".join(f"- {row}" for row in rows)

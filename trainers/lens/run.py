@@ -8,15 +8,22 @@ from pathlib import Path
 from rich.console import Console
 
 from lnsdk import Detector
-from lnsdk.export.bundle import set_threshold
+from lnsdk.export.bundle import check_output, set_threshold
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import load_backgrounds
-from lnsdk.trainers.common.evaluation import CaseResult, EvaluationCase, from_detections, operating_point, summarize
+from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
 from lnsdk.trainers.common.evaluation import run as run_cases
 from lnsdk.trainers.common.evaluation_report import write_report
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import prepare_cases
-from lnsdk.trainers.common.simulation import evaluation_case, make_case, plan_evaluation, plan_training
+from lnsdk.trainers.common.simulation import (
+    CasePlan,
+    check_seed,
+    evaluation_case,
+    make_case,
+    plan_evaluation,
+    plan_training,
+)
 from lnsdk.trainers.lens.bundle import GATE_SCORE, write_lens_bundle
 from lnsdk.trainers.lens.card import write_model_card
 from lnsdk.trainers.lens.settings import LensSettings
@@ -51,35 +58,37 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     Path
         The bundle.
     """
-    Console(stderr=True).print(describe_ranges())
+    bundle = out / "bundle"
+    check_output(bundle)
+    check_seed(settings.seed)
+    Console(stderr=True, soft_wrap=True).print(describe_ranges())
     backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
     plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
     prepare_cases(plans, out / "cases")
     network = train(settings, out / "cases", out, [plan.id for plan in plans])
 
-    cases = validation_cases(data_root, settings.seed)
-    bundle, name = out / "bundle", f"lens-{preset}"
-    write_lens_bundle(network, bundle, name, [cases[0].volume, cases[-1].volume], f"# {name}\n")
-    results = validate(bundle, cases)
+    plans = validation_plans(data_root, settings.seed)
+    name = f"lens-{preset}"
+    gate = [make_case(plan).volume for plan in (plans[0], plans[-1])]
+    write_lens_bundle(network, bundle, name, gate, f"# {name}\n")
+    results = validate(bundle, plans, settings.seed)
     evaluation = summarize(results)
     write_report(evaluation, out / "validation", f"{name}, validation")
-    threshold = max(operating_point(results, FALSE_POSITIVES), GATE_SCORE)
-    set_threshold(bundle, threshold)
-    write_model_card(bundle, name, preset, settings, backgrounds, evaluation, threshold)
+    point = operating_point(results, FALSE_POSITIVES, GATE_SCORE)
+    set_threshold(bundle, point.threshold)
+    write_model_card(bundle, name, preset, settings, backgrounds, evaluation, point)
     return bundle
 
 
-def validation_cases(data_root: Path | None, seed: int) -> list[EvaluationCase]:
+def validation_plans(data_root: Path | None, seed: int) -> list[CasePlan]:
     """The cases on which the operating point is chosen; none of their backgrounds is trained or tested on."""
     backgrounds = load_backgrounds(data_root, role="validation") if data_root else ()
-    plans = plan_evaluation(
-        backgrounds, "validation", VALIDATION_PHANTOMS, VALIDATION_REPEATS, VALIDATION_LESIONS, seed
-    )
-    return [evaluation_case(make_case(plan), seed) for plan in plans]
+    return plan_evaluation(backgrounds, "validation", VALIDATION_PHANTOMS, VALIDATION_REPEATS, VALIDATION_LESIONS, seed)
 
 
-def validate(bundle: Path, cases: Sequence[EvaluationCase]) -> tuple[CaseResult, ...]:
-    """Run a bundle over cases with a progress bar, keeping every detection."""
+def validate(bundle: Path, plans: Sequence[CasePlan], seed: int) -> tuple[CaseResult, ...]:
+    """Run a bundle over cases with a progress bar, one volume in memory at a time, keeping every detection."""
     detector = Detector(bundle, threshold=0.0)
-    with TrainingProgress("validating", len(cases), 0) as progress:
+    cases = (evaluation_case(make_case(plan), seed) for plan in plans)
+    with TrainingProgress("validating", len(plans), 0) as progress:
         return run_cases(lambda volume: from_detections(detector(volume)), cases, lambda _: progress.advance({}))

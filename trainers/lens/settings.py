@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnsdk.trainers.lens.rois import PROPOSAL_IOU
 from lnsdk.trainers.networks.lens import EDGE, PAPER, LensShape
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the detector does around the network; goes into the bundle.
+
+    Attributes
+    ----------
+    proposals, detections : mapping
+        As the bundle's sections of these names.
+    """
+
+    proposals: Mapping[str, float]
+    detections: Mapping[str, float]
+
+
+PAPER_RUNTIME = Runtime(
+    proposals={"pre_nms": 6000, "post_nms": 300, "iou": PROPOSAL_IOU, "min_score": 0.0},
+    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.05, "stack_iou": 0.5},
+)
+"""Reference [25] of the paper; stack_iou is its theta (VI-B)."""
+
+EDGE_RUNTIME = Runtime(
+    proposals={"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02},
+    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3},
+)
+"""Fewer proposals bound what suppression and head cost on a CPU. Boxes join at a lower overlap than the paper's, because
+lesions of a few pixels change by as much between slices."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +99,14 @@ class LensSettings:
     bfloat16: bool = True
     checkpoint_every: int = 500
 
+    @property
+    def runtime(self) -> Runtime:
+        """What the detector does around this network."""
+        return runtime_of(self.shape)
+
     def __post_init__(self) -> None:
+        if self.imagenet is not None and self.shape != PAPER:
+            raise ValueError("--imagenet needs --preset paper: the weights fit no other network")
         if self.imagenet is None and not self.from_scratch:
             raise ValueError(
                 "the backbone starts from ImageNet weights: name a file with torchvision's DenseNet-121 weights "
@@ -79,6 +116,11 @@ class LensSettings:
             raise ValueError("--imagenet and --from-scratch exclude each other: choose where the backbone starts from")
         if self.crop % 16:
             raise ValueError(f"crop must be a multiple of 16, got {self.crop}")
+
+
+def runtime_of(shape: LensShape) -> Runtime:
+    """The paper's for the paper's network, the edge preset's for every smaller one."""
+    return PAPER_RUNTIME if shape == PAPER else EDGE_RUNTIME
 
 
 def paper(**changes: object) -> LensSettings:

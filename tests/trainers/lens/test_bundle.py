@@ -129,7 +129,7 @@ def test_leftovers_of_a_kill_are_replaced(tmp_path: Path) -> None:
 def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = Lens(4, TINY)
-    with pytest.raises(ParityError, match="no lesion above 0.1"):
+    with pytest.raises(ParityError, match=r"no lesion above 0\.1"):
         write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "")
     write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "", untrained=True)
     assert read_bundle(tmp_path / "bundle").task == "detector"
