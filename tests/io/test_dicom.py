@@ -326,7 +326,9 @@ def test_a_missing_and_a_displaced_slice_are_both_reported(tmp_path: Path) -> No
     volume = read(samples.save(tmp_path, datasets))
     assert volume.shape[0] == 12
     missing, varies = volume.warnings
-    assert missing.startswith("one slice is missing and was interpolated: slices are 2.50 mm apart, but 5.00 mm between")
+    assert missing.startswith(
+        "one slice is missing and was interpolated: slices are 2.50 mm apart, but 5.00 mm between"
+    )
     assert varies == "spacing varies from 2.00 to 3.00 mm; slices were resampled to 2.50 mm"
 
 

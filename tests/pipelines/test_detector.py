@@ -59,8 +59,8 @@ def test_a_ball_is_found_where_it_is(
     low, high = np.array(best.box[:3]), np.array(best.box[3:])
     assert np.abs((low + high) / 2 - center).max() < 0.5
     assert np.abs(high[:2] - low[:2] - 20 / np.array(spacing[:2])).max() < 4 / min(spacing[:2])
-    # 20 mm, to within one slice: of the grid, 2 mm, or of the volume, where those are further apart.
-    assert abs((high[2] - low[2]) * spacing[2] - 20) <= max(2.0, spacing[2])
+    # 20 mm, to within a slice at each end: the ball's small caps overlap too little to be stacked.
+    assert abs((high[2] - low[2]) * spacing[2] - 20) <= 2 * max(2.0, spacing[2])
     assert np.allclose(best.center_mm, volume.voxels_to_lps([(low + high) / 2])[0], atol=1e-3)
     assert np.allclose(best.box_mm[:3], volume.voxels_to_lps([low])[0], atol=1e-3)
     assert np.allclose(best.box_mm[3:], volume.voxels_to_lps([high])[0], atol=1e-3)
