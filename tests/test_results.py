@@ -55,7 +55,7 @@ def schema() -> dict[str, object]:
     return content
 
 
-@pytest.mark.parametrize("lesions", [(), (LESION,), (LESION, replace(LESION, key_slice_uid=""))])
+@pytest.mark.parametrize("lesions", [(), (LESION,), (LESION, replace(LESION, key_slice_uid="", key_slice_frame=3))])
 def test_json_is_valid(tmp_path: Path, lesions: tuple[Lesion, ...]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     text = result(*lesions).to_json(tmp_path / "result.json")
@@ -69,6 +69,9 @@ def test_json_holds_the_result() -> None:
     assert lesion["box"] == [9.5, 19.5, 0.5, 19.5, 29.5, 2.5]
     assert lesion["box_mm"] == {"min": [4.75, 9.75, 1.0], "max": [9.75, 14.75, 5.0]}
     assert lesion["key_slice_sop_instance_uid"] == "1.2.3.1"
+    assert lesion["key_slice_frame"] is None
+    framed = json.loads(result(replace(LESION, key_slice_frame=3)).to_json())["lesions"][0]
+    assert framed["key_slice_frame"] == 3
     assert document["series_uid"] == "1.2.3"
     assert document["frame_of_reference_uid"] == "1.2.9"
     assert document["volume"]["affine_voxel_to_lps"][0] == [0.5, 0, 0, 0]

@@ -85,11 +85,15 @@ def test_volume_in_lps_axes_is_left_alone() -> None:
 def test_uids_follow_flipped_slices_and_are_dropped_on_other_axes() -> None:
     upside_down = AFFINE.copy()
     upside_down[2, 2] = -2.5
-    flipped, _ = to_lps_axes(Volume(voxels(), upside_down, sop_instance_uids=("a", "b", "c")))
+    flipped, _ = to_lps_axes(Volume(voxels(), upside_down, sop_instance_uids=("a", "b", "c"), frame_numbers=(1, 2, 3)))
     assert flipped.sop_instance_uids == ("c", "b", "a")
+    assert flipped.frame_numbers == (3, 2, 1)
     coronal = AFFINE[:, [0, 2, 1, 3]]
-    turned, axis_map = to_lps_axes(Volume(voxels(), coronal, sop_instance_uids=("a", "b", "c")))
+    turned, axis_map = to_lps_axes(
+        Volume(voxels(), coronal, sop_instance_uids=("a", "b", "c"), frame_numbers=(1, 2, 3))
+    )
     assert turned.sop_instance_uids == ()
+    assert turned.frame_numbers == ()
     assert axis_map.axis_of_slices == 1
     assert turned.shape == (4, 3, 5)
 
@@ -159,6 +163,8 @@ def test_wrong_shapes() -> None:
         Volume(np.zeros((0, 4, 4), np.int16), AFFINE)
     with pytest.raises(ValueError, match="expected 3, got 2"):
         Volume(voxels(), AFFINE, sop_instance_uids=("a", "b"))
+    with pytest.raises(ValueError, match="frame_numbers must be empty or one per slice: expected 3, got 1"):
+        Volume(voxels(), AFFINE, frame_numbers=(1,))
     with pytest.raises(ValueError, match=r"\(N, 3\)"):
         Volume(voxels(), AFFINE).voxels_to_lps([1, 2, 3])
     axis_map = AxisMap((0, 1, 2), (False, False, True), (3, 4, 5))

@@ -49,6 +49,8 @@ class Lesion:
         Index along the volume's slices (first array axis) of the slice in which the score is highest.
     key_slice_uid : str
         SOP Instance UID of that slice, empty when the volume has none.
+    key_slice_frame : int, optional
+        Number, from 1, of that slice's frame in its multi-frame object; None for other sources.
     """
 
     box: Box
@@ -59,6 +61,7 @@ class Lesion:
     expert_scores: Mapping[str, float]
     key_slice: int
     key_slice_uid: str = ""
+    key_slice_frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,4 +210,5 @@ def _lesion_document(lesion: Lesion) -> dict[str, Any]:
         "expert_scores": dict(lesion.expert_scores),
         "key_slice": lesion.key_slice,
         "key_slice_sop_instance_uid": lesion.key_slice_uid,
+        "key_slice_frame": lesion.key_slice_frame,
     }

@@ -97,6 +97,9 @@ class Volume:
     sop_instance_uids
         SOP Instance UID of each slice along z (multi-frame objects repeat theirs; a slice that was interpolated
         carries that of the nearest slice), or empty.
+    frame_numbers
+        For multi-frame objects the frame of each slice in its object, from 1 (PS3.3 C.7.6.6); empty for single-frame
+        ones and other sources.
     description
         Series description, or empty.
 
@@ -106,7 +109,7 @@ class Volume:
         When the voxels are not int16.
     ValueError
         When the voxels are not three-dimensional or empty, the affine is not a finite, invertible (4, 4) matrix,
-        or the number of SOP Instance UIDs is neither 0 nor that of the slices.
+        or the number of SOP Instance UIDs or of frame numbers is neither 0 nor that of the slices.
     """
 
     voxels: npt.NDArray[np.int16]
@@ -116,6 +119,7 @@ class Volume:
     study_uid: str = ""
     frame_of_reference_uid: str = ""
     sop_instance_uids: tuple[str, ...] = field(default=(), repr=False)
+    frame_numbers: tuple[int, ...] = field(default=(), repr=False)
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -127,12 +131,11 @@ class Volume:
         object.__setattr__(self, "voxels", np.ascontiguousarray(voxels))
         object.__setattr__(self, "affine", _checked_affine(self.affine))
         object.__setattr__(self, "warnings", tuple(self.warnings))
-        object.__setattr__(self, "sop_instance_uids", tuple(self.sop_instance_uids))
-        if len(self.sop_instance_uids) not in (0, len(voxels)):
-            raise ValueError(
-                f"sop_instance_uids must be empty or one per slice: expected {len(voxels)}, "
-                f"got {len(self.sop_instance_uids)}"
-            )
+        for name in ("sop_instance_uids", "frame_numbers"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(values) not in (0, len(voxels)):
+                raise ValueError(f"{name} must be empty or one per slice: expected {len(voxels)}, got {len(values)}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -278,17 +281,20 @@ def to_lps_axes(volume: Volume) -> tuple[Volume, AxisMap]:
     -------
     volume, axis_map
         The reoriented volume (the same object when nothing had to move; otherwise its voxels are one copy) and the
-        way back. The SOP Instance UIDs follow the slices, or are dropped when another axis became the slices'.
+        way back. SOP Instance UIDs and frame numbers follow the slices, or are dropped when another axis became the
+        slices'.
     """
     axis_map = lps_axis_map(volume.geometry)
     if axis_map.identity:
         return volume, axis_map
-    uids = volume.sop_instance_uids if axis_map.axis_of_slices == 2 else ()
+    kept = axis_map.axis_of_slices == 2
+    order = slice(None, None, -1 if axis_map.flips[2] else 1)
     reoriented = replace(
         volume,
         voxels=axis_map.voxels_to_target(volume.voxels),
         affine=axis_map.geometry_to_target(volume.geometry).affine,
-        sop_instance_uids=uids[::-1] if axis_map.flips[2] else uids,
+        sop_instance_uids=volume.sop_instance_uids[order] if kept else (),
+        frame_numbers=volume.frame_numbers[order] if kept else (),
     )
     return reoriented, axis_map
 

@@ -66,6 +66,7 @@ def test_zip_equals_folder(tmp_path: Path) -> None:
     folder = samples.save(tmp_path / "series", samples.series())
     packed = zip_folder(folder, tmp_path / "series.zip")
     assert np.array_equal(read(packed).voxels, read(folder).voxels)
+    assert read(folder).frame_numbers == ()
     np.testing.assert_array_equal(read(packed).affine, read(folder).affine)
 
 
@@ -121,6 +122,7 @@ def test_enhanced_multi_frame(shared_values: bool, tmp_path: Path) -> None:
     assert np.array_equal(volume.voxels, samples.hounsfield())
     np.testing.assert_allclose(volume.affine, samples.AFFINE, atol=1e-9)
     assert volume.sop_instance_uids == (f"{samples.SERIES}.1",) * 8
+    assert volume.frame_numbers == (8, 7, 6, 5, 4, 3, 2, 1)
 
 
 def test_legacy_converted_multi_frame_made_by_highdicom(tmp_path: Path) -> None:

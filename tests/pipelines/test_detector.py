@@ -20,7 +20,9 @@ def ball(shape: tuple[int, int, int], spacing: Triple, center: Triple, origin: T
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = origin
     uids = tuple(f"1.2.3.{index}" for index in range(shape[0]))
-    return Volume(phantom(shape, spacing, center), affine, series_uid="1.2.3", sop_instance_uids=uids)
+    frames = tuple(range(1, shape[0] + 1))
+    voxels = phantom(shape, spacing, center)
+    return Volume(voxels, affine, series_uid="1.2.3", sop_instance_uids=uids, frame_numbers=frames)
 
 
 def reoriented(volume: Volume, order: tuple[int, ...], signs: tuple[int, ...]) -> Volume:
@@ -67,6 +69,7 @@ def test_a_ball_is_found_where_it_is(
     assert best.diameter_mm == pytest.approx(max((high - low)[:2] * spacing[:2]), abs=1e-3)
     assert abs(best.key_slice - center[2]) <= 1
     assert best.key_slice_uid == f"1.2.3.{best.key_slice}"
+    assert best.key_slice_frame == best.key_slice + 1
 
 
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)

@@ -46,7 +46,9 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
     nearest = [above if weight > 0.5 else below for below, above, weight in stack.sources]
     first = chosen.slices[0].parent
     uids = [chosen.uid, first.study_uid, first.frame_of_reference_uid]
-    uids += [stack.slices[index].parent.sop_instance_uid for index in nearest]
+    kept = [stack.slices[index] for index in nearest]
+    uids += [part.parent.sop_instance_uid for part in kept]
+    multi_frame = any(part.pixels.frames > 1 for part in kept)
     (series_uid, study_uid, frame_of_reference_uid, *sop_instance_uids), odd = _valid_uids(uids)
     return Volume(
         voxels=voxels,
@@ -56,6 +58,7 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
         study_uid=study_uid,
         frame_of_reference_uid=frame_of_reference_uid,
         sop_instance_uids=tuple(sop_instance_uids),
+        frame_numbers=tuple(part.index + 1 for part in kept) if multi_frame else (),
         description=chosen.description,
     )
 

@@ -52,6 +52,7 @@ def lesions_in_patient(grid: Grid, stacks: Stacks, experts: tuple[str, ...]) -> 
             expert_scores=dict(zip(experts, expert_scores, strict=True)),
             key_slice=key_slice,
             key_slice_uid=source.sop_instance_uids[key_slice] if source.sop_instance_uids else "",
+            key_slice_frame=source.frame_numbers[key_slice] if source.frame_numbers else None,
         )
         for box, box_mm, center, diameter, score, expert_scores, key_slice in zip(
             *(column.tolist() for column in columns), strict=True
