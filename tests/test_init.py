@@ -8,16 +8,17 @@ import lnsdk
 from tests.toy_bundle import write_toy_bundle
 
 IMPORT_LIMIT = 0.5
-"""Seconds that ``import lnsdk`` may take."""
+"""Seconds of processor time, not of the clock, that ``import lnsdk`` may take: other work must not fail the test."""
 
 
 def test_importing_is_cheap() -> None:
     script = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import lnsdk
-took = time.perf_counter() - start
-print(took, *(name for name in ("torch", "numba", "SimpleITK", "highdicom", "onnxruntime") if name in sys.modules))
+took = time.process_time() - start
+heavy = ("torch", "tensorrt", "numba", "SimpleITK", "highdicom", "onnxruntime")
+print(took, *(name for name in heavy if name in sys.modules))
 assert set(lnsdk.__all__) <= set(dir(lnsdk))
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

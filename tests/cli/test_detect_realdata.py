@@ -11,6 +11,7 @@ from time import perf_counter
 import jsonschema  # type: ignore[import-untyped]
 import pydicom
 import pytest
+from PIL import Image
 
 from lnsdk.bundle import DEFAULT_BUNDLE, read_bundle
 
@@ -23,13 +24,20 @@ MOST_KIB = 2 * 1024 * 1024
 PRIVATE = ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "SeriesDate", "AccessionNumber", "StudyID")
 
 
+PRINTED = "printed.txt"
+"""What the command wrote to the terminal, beside its files."""
+
+
 @pytest.fixture(scope="module")
 def written(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the command once, within its limits of time and memory."""
     folder = tmp_path_factory.mktemp("out")
     command = [sys.executable, "-m", "lnsdk.cli.__main__", "detect", str(data_dir / "ct/chest_c3n00247")]
     start = perf_counter()
-    with subprocess.Popen([*command, "-o", str(folder)]) as process:
+    with (
+        (folder / PRINTED).open("w") as printed,
+        subprocess.Popen([*command, "-o", str(folder)], stdout=printed, stderr=subprocess.STDOUT) as process,
+    ):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
@@ -66,7 +74,12 @@ def test_no_patient_is_named(written: Path, data_dir: Path) -> None:
     document = json.loads((written / "detections.json").read_text())
     for key in ("study_uid", "series_uid", "frame_of_reference_uid", "lesions"):
         del document[key]  # identifiers that the result must hold; they may contain digits of a date
-    text = json.dumps(document) + (written / "detections.png").read_bytes().decode("latin-1")
+    with Image.open(written / "detections.png") as picture:
+        picture.load()  # chunks behind the pixels too
+        about = str(picture.info)
+    printed = (written / PRINTED).read_text()
+    assert "score" in printed
+    text = json.dumps(document) + about + printed
     for name in PRIVATE:
         value = str(header.get(name, ""))
         assert len(value) < 4 or value not in text
