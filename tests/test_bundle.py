@@ -217,7 +217,7 @@ def test_a_bundle_that_the_system_does_not_let_read(
     def refuse(file: object, *arguments: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied", str(folder / "models/image.onnx"))
 
-    monkeypatch.setattr(bundles.zipfile, "ZipFile", refuse)
+    monkeypatch.setattr("zipfile.ZipFile", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     expected = ("bundle-file", f"bundle {path.name} cannot be read, file image.onnx (Permission denied): ")
     reason, message = refused(path)

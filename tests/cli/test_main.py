@@ -126,7 +126,7 @@ def test_detect_refuses_an_output_that_is_a_file(
 def test_detect_refuses_an_output_that_cannot_be_written_before_it_detects(
     toy: Path, ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(dir: Path) -> None:
+    def refuse(**options: Path) -> None:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("lnsdk.cli.console.TemporaryFile", refuse)

@@ -419,7 +419,7 @@ def test_a_file_that_the_system_does_not_let_read(
     samples.save(tmp_path, samples.series(), [f"{n}.dcm" for n in range(8)])
     ordinary = Path.open
     for opening in (1, 2):
-        opened = []
+        opened: list[Path] = []
 
         def refuse(path: Path, *arguments: Any, opening: int = opening, opened: list[Path] = opened) -> Any:
             opened.append(path)

@@ -9,7 +9,7 @@ from lnsdk.ops import _arguments
 from lnsdk.ops.slices import Ranges, require_voxels
 
 AIR_HU = -950
-"""Blocks whose mean is above this hold more than air: inflated lung lies at -900 to -700, air with its noise at -1000."""
+"""Blocks whose mean is above this hold more than air: inflated lung lies at -900 to -700, noisy air at -1000."""
 
 AIR_BLOCK_MM = 16.0
 """Side of these blocks in a slice: wide enough that the mean of noise in air stays near -1000."""
