@@ -72,7 +72,8 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges:
     """Find the part of each slice that the body occupies, the same for all slices.
 
     The volume is sampled every 4 mm; in each axial slice, what is above -400 HU and at least 3 samples thick both ways
-    is body. Where nothing is that thick, as inside a lung, all of the slice is kept.
+    is body. Where nothing is that thick, as inside a lung, all of the slice is kept. Lung is inside the box because the
+    chest wall around it is: of a part cut out of a chest, lung beside thick tissue may lie outside.
 
     Parameters
     ----------

@@ -59,7 +59,8 @@ class Detector:
     threads : int, optional
         CPU threads of the engine and the kernels; None is one per core that this process may use.
     crop : str
-        ``"body"`` looks at the rows and columns that the body covers, ``"none"`` at all of them.
+        ``"body"`` looks at the rows and columns that the body covers, ``"none"`` at all of them, as is right for parts
+        cut out of a chest.
     experts : sequence of str, optional
         Experts whose boxes count; None is all of the bundle's.
     threshold : float, optional
