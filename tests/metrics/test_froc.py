@@ -193,3 +193,17 @@ def test_agrees_with_the_official_evaluator(data_dir: Path, overlap: Overlap) ->
     assert (result.volumes, result.lesions) == (expected["n_volumes"], expected["n_gt"])
     np.testing.assert_allclose(result.sensitivity, figures["sensitivity"], atol=1e-6, rtol=0)
     assert result.sensitivity[:7].mean() == pytest.approx(figures["mean_0.125_8"], abs=1e-6)
+
+
+def test_clusters_are_drawn_together() -> None:
+    predictions = [pair((UNIT, 0.9)), pair((cube(5), 0.8)), pair((UNIT, 0.7)), pair((cube(5), 0.6))]
+    truths = [[UNIT]] * 4
+    alone = froc(predictions, truths, bootstraps=50)
+    named = froc(predictions, truths, bootstraps=50, clusters=["a", "b", "c", "d"])
+    np.testing.assert_array_equal(alone.interval, named.interval)
+    together = froc(predictions, truths, bootstraps=50, clusters=["a"] * 4)
+    np.testing.assert_allclose(together.interval[:, 0], together.interval[:, 1])
+    groups = froc_by_group(predictions, truths, [["x"]] * 4, bootstraps=50, clusters=["a"] * 4)
+    np.testing.assert_allclose(groups["x"].mean_interval, together.mean_interval)
+    with pytest.raises(ValueError, match="one entry per volume"):
+        froc(predictions, truths, clusters=["a"])

@@ -1,6 +1,7 @@
 """Evaluation on synthetic cases whose outcome is known, and the report that it writes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -12,7 +13,7 @@ from PIL import Image
 from lnsdk.errors import InputError
 from lnsdk.results import Detections, Lesion, Provenance
 from lnsdk.trainers.common import evaluation
-from lnsdk.trainers.common.evaluation import EvaluationCase, Found, evaluate
+from lnsdk.trainers.common.evaluation import ControlCase, EvaluationCase, Found, evaluate
 from lnsdk.trainers.common.evaluation_report import write_report
 from lnsdk.volume import Volume
 
@@ -133,14 +134,26 @@ def test_scores_at() -> None:
 
 def test_zero_contrast_control() -> None:
     def sees_the_value(v: Volume) -> Found:
-        return detect(v) if v.voxels[0, 0, 0] else NOTHING
+        return detect(v) if v.voxels.any() else NOTHING
 
-    same = evaluation.zero_contrast_control(sees_the_value, [(volume(1), volume(1), np.array([cube(0)]))])
-    assert same.mean_rise == 0
-    seen = evaluation.zero_contrast_control(sees_the_value, [(volume(0), volume(1), np.array([cube(0), cube(70)]))])
-    assert seen.mean_rise == pytest.approx(0.45)
-    with pytest.raises(ValueError, match="at least one inserted lesion"):
-        evaluation.zero_contrast_control(sees_the_value, [])
+    boxes = np.array([cube(0), cube(3), cube(1)])
+    voxels = np.zeros((4, 5, 6), np.int16)
+    voxels[1, 1, 1:3] = 1
+    case = ControlCase(volume(0), Volume(voxels, np.eye(4)), boxes, ("lung", "liver", "node"))
+    control = evaluation.zero_contrast_control(sees_the_value, [case])
+    assert control.types == ("lung", "node")  # no voxel changed in the second box
+    np.testing.assert_allclose(control.after, [0.9, 0.9])
+    assert control.mean_rise == pytest.approx(0.9)
+    with pytest.raises(ValueError, match="at least one insertion that changed a voxel"):
+        evaluation.zero_contrast_control(sees_the_value, [case._replace(inserted=volume(0))])
+
+
+def test_intervals_resample_patients() -> None:
+    everything = [replace(one, patient="same") for one in cases()]
+    result = evaluate(detect, everything, bootstraps=20)
+    assert result.patients == 1
+    assert np.ptp(result.overall.mean_interval) == 0
+    assert evaluate(detect, cases(), bootstraps=5).patients == 4
 
 
 def test_from_detections() -> None:
@@ -166,6 +179,8 @@ def test_report_says_simulated_everywhere(tmp_path: Path) -> None:
     assert len(tables) >= 5
     assert all("simulated" in line for line in tables)
     assert text.count("| simulated lesions |") == len(tables)
+    assert "| fused boxes ranked by expert liver |" in text
+    assert text.count("they do not show what the expert would find by itself") >= 2
     assert "| 1/8 | 1/4 | 1/2 | 1 | 2 | 4 | 8 | mean |" in text
     with Image.open(files.picture) as picture:
         assert picture.width > 800

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from lnsdk.errors import InputError
+
 Role = Literal["train", "validation", "test"]
 """What a patient's volumes may be used for. All volumes of a patient have one role."""
 
@@ -76,8 +78,10 @@ def load_backgrounds(
     Raises
     ------
     ValueError
-        When `role` is unknown, when the catalogue contradicts itself (an id twice, a patient with two roles, an empty
-        box), or when a volume is not at its place below `data_root`.
+        When `role` is unknown, or when the catalogue contradicts itself (an id twice, a patient with two roles, an
+        empty box).
+    InputError
+        ``data-root`` when a volume is not at its place below `data_root`.
     """
     if role is not None and role not in get_args(Role):
         raise ValueError(f"role must be one of {', '.join(get_args(Role))}, got {role!r}")
@@ -87,9 +91,10 @@ def load_backgrounds(
     chosen = tuple(background for background in backgrounds if role is None or background.role == role)
     for background in chosen:
         if not background.path.exists():
-            raise ValueError(
+            raise InputError(
+                "data-root",
                 f"data_root must hold the volume {background.id}, but {background.path} does not exist; "
-                "pass the folder that holds ct/"
+                "pass the folder that holds ct/",
             )
     return chosen
 

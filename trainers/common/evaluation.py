@@ -67,6 +67,9 @@ class EvaluationCase:
         Where the background comes from.
     seed : int
         Insertion seed of the set that the case belongs to.
+    patient : str
+        Whose CT the background is, or which phantom; cases of one patient are not independent. Empty when the case is
+        the only one.
     """
 
     id: str
@@ -77,6 +80,7 @@ class EvaluationCase:
     ignored: NDArray[np.floating[Any]]
     kind: Literal["real", "phantom"]
     seed: int
+    patient: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,7 @@ class CaseResult:
     kind: Literal["real", "phantom"]
     seed: int
     found: Found
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,8 @@ class Evaluation:
         Insertion seeds.
     bootstraps : int
         Resamples behind the intervals.
+    patients : int
+        Patients and phantoms behind the volumes: what is resampled.
     """
 
     rows: tuple[Row, ...]
@@ -144,6 +151,7 @@ class Evaluation:
     lesions: int
     seeds: tuple[int, ...]
     bootstraps: int
+    patients: int
 
     @property
     def overall(self) -> Froc:
@@ -151,14 +159,27 @@ class Evaluation:
         return self.rows[0].froc
 
 
+class ControlCase(NamedTuple):
+    """A background, the same after insertions at zero contrast, and these: boxes (M, 6) in voxels, and types."""
+
+    untouched: Volume
+    inserted: Volume
+    boxes: NDArray[np.floating[Any]]
+    types: tuple[str, ...]
+
+
 class Control(NamedTuple):
-    """Scores at places where lesions were inserted at zero contrast.
+    """Scores at places where lesions were inserted at zero contrast, of insertions that changed a voxel.
 
     Attributes
     ----------
+    types : tuple of str
+        Lesion type of each insertion.
     before, after : ndarray, (M,)
         Highest score of a box that hits the place without and with the insertion, 0 where there is none.
     """
+
+    types: tuple[str, ...]
 
     before: NDArray[np.float64]
     after: NDArray[np.float64]
@@ -202,9 +223,8 @@ def run(
     """
     results = []
     for case in cases:
-        result = CaseResult(
-            case.id, case.boxes, case.types, case.diameters, case.ignored, case.kind, case.seed, detect(case.volume)
-        )
+        known = case.boxes, case.types, case.diameters, case.ignored, case.kind, case.seed
+        result = CaseResult(case.id, *known, detect(case.volume), case.patient)
         results.append(result)
         if progress is not None:
             progress(result)
@@ -222,7 +242,7 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
     results : sequence of CaseResult
         What `run` returned.
     bootstraps, seed : int
-        Of the 95 % intervals over volumes.
+        Of the 95 % intervals over patients and phantoms.
 
     Returns
     -------
@@ -247,13 +267,21 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
             ignore=ignored,
             bootstraps=bootstraps,
             seed=seed,
+            clusters=_patients(chosen),
         )
         return Row(table, label, ranking, overlap, result)
 
     def grouped(table: str, groups: Sequence[Sequence[str]], ranking: str = "fused") -> list[Row]:
         predictions, truths, ignored = _inputs(results, ranking)
         curves = froc_by_group(
-            predictions, truths, groups, threshold=HIT_OVERLAP, ignore=ignored, bootstraps=bootstraps, seed=seed
+            predictions,
+            truths,
+            groups,
+            threshold=HIT_OVERLAP,
+            ignore=ignored,
+            bootstraps=bootstraps,
+            seed=seed,
+            clusters=_patients(results),
         )
         return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=_order)]
 
@@ -277,6 +305,7 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
         lesions=sum(len(result.boxes) for result in results),
         seeds=tuple(sorted({result.seed for result in results})),
         bootstraps=bootstraps,
+        patients=len(set(_patients(results))),
     )
 
 
@@ -318,15 +347,15 @@ def scores_at(found: Found, boxes: NDArray[np.floating[Any]]) -> NDArray[np.floa
     return np.asarray(np.where(hits, found.scores[:, None], 0.0).max(axis=0), np.float64)
 
 
-def zero_contrast_control(detect: Detect, cases: Iterable[tuple[Volume, Volume, NDArray[np.floating[Any]]]]) -> Control:
+def zero_contrast_control(detect: Detect, cases: Iterable[ControlCase]) -> Control:
     """Ask whether inserting lesions without contrast leaves a trace that a detector can see.
 
     Parameters
     ----------
     detect : callable
         Volume to `Found`.
-    cases : iterable of (untouched volume, the same after the insertion at zero contrast, boxes of the insertions)
-        Boxes (M, 6) in voxels.
+    cases : iterable of ControlCase
+        Insertions that changed no voxel are left out: they can leave no trace.
 
     Returns
     -------
@@ -335,16 +364,26 @@ def zero_contrast_control(detect: Detect, cases: Iterable[tuple[Volume, Volume, 
     Raises
     ------
     ValueError
-        When there is no insertion at all.
+        When no insertion changed a voxel.
     """
+    types: list[str] = []
     before, after = [np.zeros(0)], [np.zeros(0)]
-    for untouched, inserted, boxes in cases:
-        before.append(scores_at(detect(untouched), boxes))
-        after.append(scores_at(detect(inserted), boxes))
-    control = Control(np.concatenate(before), np.concatenate(after))
-    if len(control.before) == 0:
-        raise ValueError("cases must hold at least one inserted lesion, got none")
-    return control
+    for case in cases:
+        changed = [i for i, box in enumerate(case.boxes) if _differ(case.untouched, case.inserted, box)]
+        types += [case.types[i] for i in changed]
+        before.append(scores_at(detect(case.untouched), case.boxes[changed]))
+        after.append(scores_at(detect(case.inserted), case.boxes[changed]))
+    if not types:
+        raise ValueError("cases must hold at least one insertion that changed a voxel, got none")
+    return Control(tuple(types), np.concatenate(before), np.concatenate(after))
+
+
+def _differ(a: Volume, b: Volume, box: NDArray[np.floating[Any]]) -> bool:
+    """Whether two volumes differ in a voxel whose centre lies in a box."""
+    low = np.maximum(np.ceil(box[:3]).astype(int), 0)
+    high = np.floor(box[3:]).astype(int) + 1
+    place = tuple(slice(start, stop) for start, stop in zip(low[::-1], high[::-1], strict=True))
+    return bool((a.voxels[place] != b.voxels[place]).any())
 
 
 class OperatingPoint(NamedTuple):
@@ -391,8 +430,8 @@ def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0,
     if not np.isfinite(threshold) or len(reached) == 0:
         raise InputError(
             "no-operating-point",
-            f"no score threshold of at least {lowest:g} gives {false_positives:g} false positives per volume or less on "
-            f"{len(results)} volumes: the network finds nothing it is sure of; train it longer",
+            f"no score threshold of at least {lowest:g} gives {false_positives:g} false positives per volume or less "
+            f"on {len(results)} volumes: the network finds nothing it is sure of; train it longer",
         )
     last = int(reached[-1])
     return OperatingPoint(threshold, float(curve.curve_false_positives[last]), float(curve.curve_sensitivity[last]))
@@ -407,6 +446,11 @@ def _inputs(
 ]:
     predictions = [(result.found.boxes, _scores(result.found, ranking)) for result in results]
     return predictions, [result.boxes for result in results], [result.ignored for result in results]
+
+
+def _patients(results: Sequence[CaseResult]) -> list[str]:
+    """Patient or phantom of every case, its own name where it has none."""
+    return [result.patient or result.id for result in results]
 
 
 def _scores(found: Found, ranking: str) -> NDArray[np.floating[Any]]:

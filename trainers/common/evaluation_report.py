@@ -18,6 +18,12 @@ from lnsdk.trainers.common.evaluation import HIT_OVERLAP, Evaluation, Row
 DATA_KIND: Final = "simulated lesions"
 """What every table, figure and file says that it was measured on."""
 
+EXPERT_NOTE: Final = (
+    "Rows of an expert rank the boxes that all experts found together by that expert's score alone; they do not show "
+    "what the expert would find by itself."
+)
+"""Stands under every table with experts' rows."""
+
 _RANGE: Final = (0.125, 8.0)
 _NAMES: Final = {"iobb": "IoBB", "iou": "IoU"}
 
@@ -69,7 +75,8 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
         "volumes": dict(evaluation.volumes),
         "lesions": evaluation.lesions,
         "insertion_seeds": list(evaluation.seeds),
-        "bootstraps_over_volumes": evaluation.bootstraps,
+        "bootstraps_over_patients": evaluation.bootstraps,
+        "patients": evaluation.patients,
         "experts": list(evaluation.experts),
         "threshold_at_one_false_positive_per_volume": _number(evaluation.overall.threshold_at(1.0)),
         "rows": [
@@ -99,12 +106,14 @@ def as_markdown(evaluation: Evaluation, title: str) -> str:
         "",
         f"All lesions are simulated: {evaluation.lesions} in {real + phantom} volumes, {real} with a real CT as "
         f"background and {phantom} with a phantom; insertion seeds {', '.join(map(str, evaluation.seeds))}. "
-        f"Sensitivity at false positives per volume; a hit has a 3D overlap of at least {HIT_OVERLAP}; brackets are "
-        f"95 % intervals from {evaluation.bootstraps} resamples of the volumes. Groups of lesions share the false "
-        "positives of all detections.",
+        f"Sensitivity at false positives per volume; a hit has a 3D overlap of at least {HIT_OVERLAP}. The last column "
+        f"is the mean's 95 % interval from {evaluation.bootstraps} resamples of the {evaluation.patients} patients and "
+        "phantoms behind the volumes. Groups of lesions share the false positives of all detections.",
     ]
     for table, rows in _tables(evaluation.rows):
         lines += ["", f"## By {table} ({DATA_KIND})", "", *_table(rows)]
+        if any(row.ranking != "fused" for row in rows):
+            lines += ["", EXPERT_NOTE]
     return "\n".join(lines) + "\n"
 
 
@@ -139,12 +148,18 @@ def _draw(axes: Any, row: Row) -> None:
     values = (
         np.interp(grid, curve.curve_false_positives, curve.curve_sensitivity, left=0.0) if _has_points(curve) else 0
     )
-    label = f"{row.label} ({curve.lesions}): {curve.mean_sensitivity:.3f}"
+    label = f"{_label(row)} ({curve.lesions}): {curve.mean_sensitivity:.3f}"
     (line,) = axes.plot(
         grid, np.broadcast_to(values, grid.shape), label=label, linewidth=2 if row.label == "fused" else 1.2
     )
     if row.label == "fused":
         axes.fill_between(curve.false_positives, *curve.interval.T, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
+def _label(row: Row) -> str:
+    """Label of a row; the experts' rows say what they rank."""
+    ranks_itself = row.table == "ranking" and row.ranking != "fused"
+    return f"fused boxes ranked by expert {row.ranking}" if ranks_itself else row.label
 
 
 def _has_points(curve: Froc) -> bool:
@@ -166,7 +181,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         curve = row.froc
-        cells = [row.label, _NAMES[row.overlap], str(curve.volumes), str(curve.lesions)]
+        cells = [_label(row), _NAMES[row.overlap], str(curve.volumes), str(curve.lesions)]
         cells += [f"{value:.3f}" for value in curve.sensitivity]
         cells += [f"**{curve.mean_sensitivity:.3f}**", "{:.3f} to {:.3f}".format(*curve.mean_interval)]
         lines.append(f"| {' | '.join(cells)} |")

@@ -187,9 +187,8 @@ def plan_evaluation(
             plans.append(CasePlan(name, FULL_SCOPE, _seed(role, seed, b, r, 0), lesions, background))
     for p in range(phantoms):
         phantom = _first_phantom(role, seed) + p
-        plans.append(
-            CasePlan(f"phantom-{phantom}", FULL_SCOPE, _seed(role, seed, p, 0, 1), lesions, phantom_seed=phantom)
-        )
+        insertion = _seed(role, seed, p, 0, 1)
+        plans.append(CasePlan(f"phantom-{phantom}", FULL_SCOPE, insertion, lesions, phantom_seed=phantom))
     return plans
 
 
@@ -217,6 +216,7 @@ def make_case(plan: CasePlan, contrast_scale: float = 1.0) -> Case:
 
 def evaluation_case(case: Case, seed: int) -> EvaluationCase:
     """A case as the evaluation wants it; `seed` is that of the set it belongs to."""
+    background = case.plan.background
     return EvaluationCase(
         id=case.plan.id,
         volume=case.volume,
@@ -226,6 +226,7 @@ def evaluation_case(case: Case, seed: int) -> EvaluationCase:
         ignored=case.ignored,
         kind=case.plan.kind,
         seed=seed,
+        patient=f"phantom {case.plan.phantom_seed}" if background is None else background.patient,
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import lnsdk.export
-from lnsdk import Detector, Volume, read
+from lnsdk import Detector, Volume, ops, read
 from lnsdk._version import __version__
 from lnsdk.bundle import METADATA, Bundle, read_bundle
 from lnsdk.errors import InputError
@@ -97,6 +97,9 @@ def write_lens_bundle(
     The gate runs on FOLDER.partial. Its description is there only while the engines open it, and comes back when the
     gate has passed, so that nothing loads a bundle that did not pass.
     """
+    for volume in volumes:
+        if ops.body_box(volume.voxels, volume.spacing) is None:
+            raise InputError("gate-air", "the parity gate needs CTs with a body in them; got one that holds only air")
     with replaced_bundle(folder) as partial:
         graphs = lens_graphs(network)
         write_graphs(partial, graphs)
@@ -204,7 +207,7 @@ def _real_inputs(
     """
     grid = make_grid(volume, settings, "body")
     if grid is None:
-        raise InputError("gate-air", "the parity gate needs CTs with a body in them; got one that holds only air")
+        raise ParityError("a CT without a body has no input for the graphs")
     image, fuse, _head = (graph.module for graph in graphs)
     every = replace(settings, proposal_min_score=0.0)
     inputs: dict[str, list[tuple[Tensor, ...]]] = {graph.name: [] for graph in graphs}

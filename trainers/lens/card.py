@@ -50,8 +50,8 @@ single patient. A hit has a 3D IoBB of at least 0.3.
 |---|{rules}---|
 | sensitivity | {sensitivity} | {mean:.3f} |
 
-The operating point, a score of {point.threshold:.3f}, gives {point.false_positives:.2f} false positives per volume and a
-sensitivity of {point.sensitivity:.3f}. It was chosen on the same set, so expect less of it elsewhere.
+The operating point, a score of {point.threshold:.3f}, gives {point.false_positives:.2f} false positives per volume and
+a sensitivity of {point.sensitivity:.3f}. It was chosen on the same set, so expect less of it elsewhere.
 
 ## Differs from the paper
 
@@ -74,7 +74,7 @@ def write_model_card(
         + (
             "all labelled"
             if scope.labelled == 1
-            else f"{scope.labelled:.0%} of them labelled; the rest are in the images and train as background"
+            else f"{scope.labelled:.0%} of them labelled; the rest are in the image and train as background"
         )
         for scope in SCOPES
     )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lnsdk import Detector, Volume, read
+from lnsdk.bundle import read_bundle
+from lnsdk.errors import InputError
+from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
 from lnsdk.trainers.common.evaluation import (
     Control,
+    ControlCase,
     Detect,
     EvaluationCase,
     Found,
@@ -47,6 +52,11 @@ LUNA16_SERIES = "1.3.6.1.4.1.14519.5.2.1.6279.6001.17904937363643870505972060319
 """LIDC-IDRI-0001, of which LUNA16 lists one nodule inside the slab."""
 
 
+LUNA16_TABLE = "oracles/luna16/tables/annotations.csv"
+SARCOMA_TABLE = "ct/sts/lesion_boxes.csv"
+"""Tables of the real lesions, below the folder with the real CTs."""
+
+
 def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[int] = SEEDS) -> None:
     """Measure a bundle and write the report.
 
@@ -60,22 +70,30 @@ def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[in
         Receives the report of the simulated test set (Markdown, JSON, curves), `control.json` and `real_lesions.md`.
     seeds : sequence of int
         Insertion seeds.
+
+    Raises
+    ------
+    InputError
+        ``data-root`` when a CT or a table of real lesions is not at its place; nothing was run then.
     """
+    backgrounds = load_backgrounds(data_root, role="test")
+    load_backgrounds(data_root, role="train")
+    _check_tables(data_root)
     detector = Detector(bundle, threshold=0.0)
 
     def detect(volume: Volume) -> Found:
         return from_detections(detector(volume))
 
     out.mkdir(parents=True, exist_ok=True)
-    backgrounds = load_backgrounds(data_root, role="test")
     plans = {seed: plan_evaluation(backgrounds, "test", PHANTOMS, REPEATS, LESIONS, seed) for seed in seeds}
     total = sum(map(len, plans.values()))
     with TrainingProgress("testing", total, 0) as progress:
         results = run_cases(detect, _cases(plans), lambda _: progress.advance({}))
     write_report(summarize(results), out, f"{detector.provenance.model}, test")
 
-    control = zero_contrast_control(detect, _controls(plans[seeds[0]][:: max(1, len(plans[seeds[0]]) // CONTROLS)]))
-    (out / "control.json").write_text(json.dumps(_control_record(control), indent=1) + "\n")
+    control = zero_contrast_control(detect, _controls(_spread(plans[seeds[0]], CONTROLS)))
+    point = read_settings(read_bundle(bundle)).threshold
+    (out / "control.json").write_text(json.dumps(_control_record(control, point), indent=1) + "\n")
     (out / "real_lesions.md").write_text(_real_lesions(detect, backgrounds, data_root))
 
 
@@ -86,21 +104,51 @@ def _cases(plans: dict[int, list[CasePlan]]) -> Iterator[EvaluationCase]:
             yield evaluation_case(make_case(plan), seed)
 
 
-def _controls(plans: Sequence[CasePlan]) -> Iterator[tuple[Volume, Volume, np.ndarray]]:
-    """Each background untouched, with its lesions inserted at zero contrast, and their boxes."""
+def _spread(plans: Sequence[CasePlan], count: int) -> list[CasePlan]:
+    """So many of the plans, or all when there are fewer, evenly spread."""
+    chosen = np.linspace(0, len(plans) - 1, min(count, len(plans))).round().astype(int)
+    return [plans[i] for i in chosen]
+
+
+def _controls(plans: Sequence[CasePlan]) -> Iterator[ControlCase]:
+    """Each background untouched, and with its lesions inserted at zero contrast."""
     for plan in plans:
         untouched = make_case(plan.without_lesions())
         inserted = make_case(plan, contrast_scale=0.0)
-        yield untouched.volume, inserted.volume, evaluation_case(inserted, plan.seed).boxes
+        known = evaluation_case(inserted, plan.seed)
+        yield ControlCase(untouched.volume, inserted.volume, known.boxes, known.types)
 
 
-def _control_record(control: Control) -> dict[str, float]:
+def _check_tables(data_root: Path) -> None:
+    for name in (LUNA16_TABLE, SARCOMA_TABLE):
+        if not (data_root / name).is_file():
+            raise InputError("data-root", f"{data_root} must hold {name}, the table of real lesions; it is not there")
+
+
+def _control_record(control: Control, operating_point: float) -> dict[str, Any]:
+    """The control over all insertions that changed a voxel, and by lesion type."""
+    types = np.array(control.types)
+    rows = {"all": np.ones(len(types), bool)} | {name: types == name for name in sorted(set(control.types))}
     return {
-        "insertions": len(control.before),
-        "mean_score_before": float(control.before.mean()),
-        "mean_score_after": float(control.after.mean()),
-        "mean_rise": control.mean_rise,
-        "largest_rise": float((control.after - control.before).max()),
+        "operating_point": operating_point,
+        "insertions": {
+            name: _control_row(control.before[chosen], control.after[chosen], operating_point)
+            for name, chosen in rows.items()
+        },
+    }
+
+
+def _control_row(before: np.ndarray, after: np.ndarray, operating_point: float) -> dict[str, float]:
+    """Scores without and with the insertions, their rise, and how many reach the operating point."""
+    rise = after - before
+    return {
+        "changed": len(before),
+        "mean_score_before": float(before.mean()),
+        "mean_score_after": float(after.mean()),
+        "mean_rise": float(rise.mean()),
+        "rise_95th_percentile": float(np.percentile(rise, 95)),
+        "share_above_operating_point_before": float((before >= operating_point).mean()),
+        "share_above_operating_point_after": float((after >= operating_point).mean()),
     }
 
 
@@ -108,7 +156,7 @@ def _real_lesions(detect: Detect, backgrounds: Sequence[Background], data_root: 
     """The LIDC nodule's rank and the sarcomas' placements, in Markdown."""
     by_id = {background.id: background for background in backgrounds}
     volume = read(by_id["lidc_0001"].path)
-    nodules = read_luna16_annotations(data_root / "oracles/luna16/tables/annotations.csv", LUNA16_SERIES)
+    nodules = read_luna16_annotations(data_root / LUNA16_TABLE, LUNA16_SERIES)
     lines = ["# Real lesions", "", "## LIDC-IDRI-0001", ""]
     found = detect(volume)
     for nodule in nodules:
@@ -121,7 +169,7 @@ def _real_lesions(detect: Detect, backgrounds: Sequence[Background], data_root: 
                 f"- {place}: rank {ranked.rank} of {ranked.boxes}, score {ranked.score:.3f}, "
                 f"{ranked.distance_mm:.1f} mm from its centre"
             )
-    boxes = read_sarcoma_boxes(data_root / "ct/sts/lesion_boxes.csv")
+    boxes = read_sarcoma_boxes(data_root / SARCOMA_TABLE)
     trained = load_backgrounds(data_root, role="train")
     known = [background for background in trained if background.patient in boxes]
     size = median_size_mm([boxes[b.patient] for b in known], [read(b.path).spacing for b in known])

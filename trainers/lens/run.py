@@ -17,6 +17,7 @@ from lnsdk.trainers.common.evaluation_report import write_report
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import prepare_cases
 from lnsdk.trainers.common.simulation import (
+    SCOPES,
     CasePlan,
     check_seed,
     evaluation_case,
@@ -28,6 +29,8 @@ from lnsdk.trainers.lens.bundle import GATE_SCORE, write_lens_bundle
 from lnsdk.trainers.lens.card import write_model_card
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train
+from lnsdk.trainers.networks.densenet import load_imagenet
+from lnsdk.trainers.networks.lens import Lens
 
 FALSE_POSITIVES = 1.0
 """False positives per validation volume at the operating point that a bundle stores."""
@@ -61,6 +64,8 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     bundle = out / "bundle"
     check_output(bundle)
     check_seed(settings.seed)
+    if settings.imagenet is not None:
+        load_imagenet(Lens(len(SCOPES), settings.shape).backbone, settings.imagenet)  # said now, not after simulating
     Console(stderr=True, soft_wrap=True).print(describe_ranges())
     backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
     plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)

@@ -34,8 +34,8 @@ EDGE_RUNTIME = Runtime(
     proposals={"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02},
     detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3},
 )
-"""Fewer proposals bound what suppression and head cost on a CPU. Boxes join at a lower overlap than the paper's, because
-lesions of a few pixels change by as much between slices."""
+"""Fewer proposals bound what suppression and head cost on a CPU. Boxes join at a lower overlap than the paper's,
+because lesions of a few pixels change by as much between slices."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,16 @@ the third block as in the network that LENS builds on (LENS IV-A, its reference 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from lnsdk.errors import InputError
 
 
 class DenseLayer(nn.Module):
@@ -121,22 +126,32 @@ def load_imagenet(backbone: TruncatedDenseNet, path: Path) -> None:
 
     Raises
     ------
-    ValueError
-        When the file lacks a weight or holds one of another size.
+    InputError
+        ``imagenet`` when the file cannot be read, lacks a weight or holds one of another size.
     """
-    weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    weights = _read_weights(path)
     found = {}
     for key, target in backbone.state_dict().items():
         if key.endswith("num_batches_tracked"):
             continue
         source = _torchvision_key(key)
         if source not in weights or weights[source].shape != target.shape:
-            raise ValueError(
+            raise InputError(
+                "imagenet",
                 f"{path} does not hold DenseNet-121 weights: expected {source} of shape {tuple(target.shape)}, "
-                f"got {tuple(weights[source].shape) if source in weights else 'nothing'}"
+                f"got {tuple(weights[source].shape) if source in weights else 'nothing'}",
             )
         found[key] = weights[source]
     backbone.load_state_dict(found, strict=False)
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError("imagenet", f"cannot read ImageNet weights from {path}: {reason}") from error
+    return weights if isinstance(weights, dict) else {}
 
 
 def _torchvision_key(key: str) -> str:

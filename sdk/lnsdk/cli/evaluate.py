@@ -19,6 +19,8 @@ def main(arguments: Sequence[str]) -> int:
     data = options.data or os.environ.get(DATA_VARIABLE)
     if data is None:
         raise InputError("no-data", f"name the folder with the real CTs: --data DIR or {DATA_VARIABLE}")
+    if not Path(data).is_dir():
+        raise InputError("no-data", f"there is no folder at {data}; --data names the folder that holds ct/")
     _evaluator()(options.bundle, Path(data), output_folder(options.output))
     print((options.output / "froc.md").read_text())
     return 0

@@ -42,17 +42,28 @@ def _parser() -> ArgumentParser:
         "export",
         "Turn a checkpoint into a bundle: ONNX and TorchScript graphs, settings, hashes. Every graph must give what "
         "torch gives on real CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions; "
-        "otherwise the exit code is 1 and no usable bundle is left.",
+        "otherwise the exit code is 1 and what the folder held stays.",
         [
             "lnsdk export run/checkpoint.ckpt -o bundle",
             "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.4",
         ],
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of `lnsdk train`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle; it is replaced")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        help="folder of the bundle: new, empty, or an older bundle, which is replaced",
+    )
     parser.add_argument("--name", default="lens", help="name of the model (default: lens)")
     parser.add_argument(
-        "--verify-on", type=Path, nargs="+", default=[], metavar="CT", help="CTs for the gate (default: a phantom CT)"
+        "--verify-on",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CT",
+        help="CTs for the gate (default: a phantom CT with lesions)",
     )
-    parser.add_argument("--threshold", type=score, default=0.5, help="operating point to store (default: 0.5)")
+    parser.add_argument("--threshold", type=score, default=0.5, help="operating point, at least 0.1 (default: 0.5)")
     return parser

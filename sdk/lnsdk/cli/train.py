@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ DATA_VARIABLE = "LNSDK_DATA"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns 0 when the bundle was written."""
+    """Run the command; returns 0 when the bundle was written, 1 when it did not pass the gate."""
     options = _parser().parse_args(arguments)
-    run, presets = _trainer()
+    run, presets, parity_error = _trainer()
     try:
         settings = presets[options.preset](**_changes(options))
     except ValueError as error:
@@ -31,19 +32,26 @@ def main(arguments: Sequence[str]) -> int:
             "phantom CTs alone",
         )
     root = None if options.phantoms_only or data is None else Path(data)
-    bundle = run(settings, options.preset, root, output_folder(options.output))
+    if root is not None and not root.is_dir():
+        raise InputError("no-data", f"there is no folder at {root}; --data names the folder that holds ct/")
+    try:
+        bundle = run(settings, options.preset, root, output_folder(options.output))
+    except parity_error as error:
+        print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
+        return 1
     print(f"written to {bundle}")
     return 0
 
 
-def _trainer() -> tuple[Any, Any]:
+def _trainer() -> tuple[Any, Any, Any]:
     """The training code, which needs the `train` extra."""
     try:
+        from lnsdk.export.parity import ParityError
         from lnsdk.trainers.lens.run import run
         from lnsdk.trainers.lens.settings import PRESETS
     except ImportError as error:
         raise BackendUnavailable(f"training: {error}; install it with `pip install 'lnsdk[train]'`") from error
-    return run, PRESETS
+    return run, PRESETS, ParityError
 
 
 def _changes(options: Namespace) -> dict[str, Any]:
@@ -72,7 +80,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--imagenet", type=Path, help="file with torchvision's DenseNet-121 ImageNet weights")
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
-    parser.add_argument("--seed", type=int, help="seed of data, weights and order (default: 0)")
+    parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")
     parser.add_argument("--phantoms", type=positive, help="phantom CTs per dataset (default: the preset's)")
     parser.add_argument("--lesions", type=positive, help="lesions inserted in a CT at most (default: the preset's)")
     parser.add_argument("--checkpoint-every", type=positive, help="steps between checkpoints (default: 500)")

@@ -37,7 +37,7 @@ class Froc:
     sensitivity : ndarray, (F,)
         Share of the lesions found there, 0 to 1.
     interval : ndarray, (F, 2)
-        Lower and upper end of its 95 % interval by bootstrapping volumes; NaN without bootstraps.
+        Lower and upper end of its 95 % interval by bootstrapping volumes or their clusters; NaN without bootstraps.
     mean_sensitivity : float
         Mean of `sensitivity`.
     mean_interval : ndarray, (2,)
@@ -87,6 +87,7 @@ def froc(
     false_positives: Sequence[float] = FALSE_POSITIVES,
     bootstraps: int = 1000,
     seed: int = 0,
+    clusters: Sequence[Hashable] | None = None,
 ) -> Froc:
     """Sensitivity over false positives per volume.
 
@@ -115,6 +116,9 @@ def froc(
         Resamples of the volumes for the 95 % intervals; 0 for none.
     seed : int
         Of the resampling.
+    clusters : sequence of hashable, optional
+        What each volume shows, such as its patient: volumes of one cluster are drawn together, since they are not
+        independent. By default each volume is its own.
 
     Returns
     -------
@@ -131,7 +135,7 @@ def froc(
     """
     counts = _count(predictions, truths, ignore, overlap, threshold)
     everything = np.ones(len(counts.lesion_volumes), bool)
-    return _curve(counts, everything, _points(false_positives), bootstraps, seed)
+    return _curve(counts, everything, _points(false_positives), _draws(counts.volumes, clusters, bootstraps, seed))
 
 
 def froc_by_group(
@@ -145,6 +149,7 @@ def froc_by_group(
     false_positives: Sequence[float] = FALSE_POSITIVES,
     bootstraps: int = 1000,
     seed: int = 0,
+    clusters: Sequence[Hashable] | None = None,
 ) -> dict[Group, Froc]:
     """Sensitivity for each group of lesions at the same score thresholds as `froc` over all of them.
 
@@ -153,7 +158,7 @@ def froc_by_group(
 
     Parameters
     ----------
-    predictions, truths, overlap, threshold, ignore, false_positives, bootstraps, seed
+    predictions, truths, overlap, threshold, ignore, false_positives, bootstraps, seed, clusters
         As for `froc`.
     groups : sequence of sequences
         The group of every lesion of every volume, such as its type or size class.
@@ -171,8 +176,9 @@ def froc_by_group(
     counts = _count(predictions, truths, ignore, overlap, threshold)
     labels = _labels(groups, counts)
     points = _points(false_positives)
+    draws = _draws(counts.volumes, clusters, bootstraps, seed)
     return {
-        group: _curve(counts, np.array([label == group for label in labels]), points, bootstraps, seed)
+        group: _curve(counts, np.array([label == group for label in labels]), points, draws)
         for group in dict.fromkeys(labels)
     }
 
@@ -292,7 +298,7 @@ def _points(false_positives: Sequence[float]) -> Floats:
     return points
 
 
-def _curve(counts: _Counts, chosen: NDArray[np.bool_], points: Floats, bootstraps: int, seed: int) -> Froc:
+def _curve(counts: _Counts, chosen: NDArray[np.bool_], points: Floats, draws: Sequence[Floats]) -> Froc:
     """Curve of the chosen lesions, on the thresholds of all of them, so that curves of groups add up."""
     scores = np.concatenate([counts.lesion_scores, counts.false_scores])
     owners = np.concatenate([counts.lesion_volumes, counts.false_volumes])
@@ -313,13 +319,9 @@ def _curve(counts: _Counts, chosen: NDArray[np.bool_], points: Floats, bootstrap
 
     false, found = curve(np.ones(counts.volumes))
     sensitivity = _interpolate(points, false, found)
-    rng = np.random.default_rng(seed)
-    samples = []
-    for _ in range(bootstraps):
-        drawn = rng.integers(counts.volumes, size=counts.volumes)
-        weights = np.bincount(drawn, minlength=counts.volumes).astype(np.float64)
-        if weights[lesion_volumes].sum() > 0:  # a resample without any lesion of the group says nothing about it
-            samples.append(_interpolate(points, *curve(weights)))
+    # a resample without any lesion of the group says nothing about it
+    telling = [weights for weights in draws if weights[lesion_volumes].sum() > 0]
+    samples = [_interpolate(points, *curve(weights)) for weights in telling]
     return Froc(
         false_positives=points,
         sensitivity=sensitivity,
@@ -332,6 +334,20 @@ def _curve(counts: _Counts, chosen: NDArray[np.bool_], points: Floats, bootstrap
         lesions=int(chosen.sum()),
         volumes=counts.volumes,
     )
+
+
+def _draws(volumes: int, clusters: Sequence[Hashable] | None, bootstraps: int, seed: int) -> list[Floats]:
+    """How often each volume counts in every resample: as often as its cluster was drawn."""
+    named: Sequence[Hashable] = range(volumes) if clusters is None else clusters
+    if len(named) != volumes:
+        raise ValueError(f"clusters must have one entry per volume ({volumes}), got {len(named)}")
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(named))}
+    owner = np.array([numbers[name] for name in named], np.int64)
+    rng = np.random.default_rng(seed)
+    return [
+        np.bincount(rng.integers(len(numbers), size=len(numbers)), minlength=len(numbers))[owner].astype(np.float64)
+        for _ in range(bootstraps)
+    ]
 
 
 def _interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
