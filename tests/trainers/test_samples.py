@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lnsdk.errors import InputError
+from lnsdk.pipelines.grid import make_grid
 from lnsdk.trainers.common import samples
 from lnsdk.trainers.common.backgrounds import Background, Role
 from lnsdk.trainers.common.evaluation import EvaluationCase
@@ -22,6 +23,7 @@ from lnsdk.trainers.common.simulation import (
     plan_evaluation,
     plan_training,
 )
+from tests.trainers.lens.test_rois import runtime_settings
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,17 @@ def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridC
     depth, height, width = grid_case.grid.shape
     assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
     assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
+
+
+def test_grid_is_the_one_of_the_runtime(plan: CasePlan, grid_case: GridCase) -> None:
+    volume = make_case(plan).volume
+    settings = replace(runtime_settings(10, 10), spacing=samples.GRID_SPACING, window=samples.FULL_WINDOW)
+    grid = make_grid(volume, settings, "body")
+    assert grid is not None
+    height, width = grid.rows[1] - grid.rows[0], grid.columns[1] - grid.columns[0]
+    assert grid_case.grid.shape == (grid.count, height, width)
+    expected = grid.slices(3, 5)[:, :height, :width].astype(np.float16)
+    np.testing.assert_array_equal(np.asarray(grid_case.grid[3:5]), expected)
 
 
 def test_cases_are_the_same_for_a_plan(plan: CasePlan) -> None:

@@ -19,10 +19,14 @@ from torch.nn.functional import interpolate
 
 import lnsdk.phantom
 from lnsdk import ops
+from lnsdk.ops.slices import grid_shape
 from lnsdk.phantom import LesionTruth
+from lnsdk.pipelines.grid import cover
 from lnsdk.trainers.common import simulation
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
+from lnsdk.trainers.networks.lens import FULL_WINDOW
+from lnsdk.volume import Volume
 
 GRID_SPACING = (0.8, 0.8, 2.0)
 """mm along x, y, z (LENS VI-A)."""
@@ -151,10 +155,9 @@ def _prepare_case(plan: CasePlan, folder: Path) -> None:
 def write_grid_case(case: Case, folder: Path) -> None:
     """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
     volume = case.volume
-    body = ops.body_box(volume.voxels, volume.spacing) or tuple((0, n) for n in volume.shape)
     scale = np.asarray(volume.spacing) / GRID_SPACING
-    crop = _grid_crop(body, volume.shape, scale)
-    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, crop=crop)
+    crop = _grid_crop(volume)
+    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=crop)
     origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
     rows, owners = _slice_boxes(case, scale, origin, len(grid))
     ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
@@ -225,15 +228,12 @@ def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, 
     return _augment(window, boxes, ignored, size, rng)
 
 
-def _grid_crop(
-    body: Sequence[tuple[int, int]], shape: Sequence[int], scale: np.ndarray
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Output index ranges (z, y, x) of the grid that hold the body's voxel ranges (z, y, x)."""
-    ranges = []
-    for (low, high), n, factor in zip(body, shape, scale[::-1], strict=True):
-        last = int((n - 1) * factor)
-        ranges.append((int(low * factor), min(int(np.ceil((high - 1) * factor)), last) + 1))
-    return ranges[0], ranges[1], ranges[2]
+def _grid_crop(volume: Volume) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Output index ranges (z, y, x) of the grid that the runtime would use."""
+    _, rows, columns = ops.body_box(volume.voxels, volume.spacing)
+    count, height, width = grid_shape(volume.shape, volume.spacing, GRID_SPACING)
+    x, y, _ = (own / grid for own, grid in zip(volume.spacing, GRID_SPACING, strict=True))
+    return (0, count), cover(rows, y, height), cover(columns, x, width)
 
 
 def _slice_boxes(case: Case, scale: np.ndarray, origin: np.ndarray, depth: int) -> tuple[list[list[float]], list[int]]:

@@ -98,7 +98,7 @@ def write_lens_bundle(
     gate has passed, so that nothing loads a bundle that did not pass.
     """
     for volume in volumes:
-        if ops.body_box(volume.voxels, volume.spacing) is None:
+        if ops.is_air(volume.voxels, volume.spacing):
             raise InputError("gate-air", "the parity gate needs CTs with a body in them; got one that holds only air")
     with replaced_bundle(folder) as partial:
         graphs = lens_graphs(network)

@@ -21,7 +21,8 @@ LESION_SHARE = 0.25
 """Largest share of lesions among the samples of a slice (maskrcnn-benchmark)."""
 
 IGNORED_OVERLAP = 0.3
-"""A proposal with this share of its area in an ignored box leaves the head's loss (theta_FP of VI-B)."""
+"""A proposal with this share of its own area in an ignored box leaves the head's loss. Ignored boxes are generous, so
+the share counts, and not the IoU, which the paper's theta_FP of the same value is (VI-B)."""
 
 
 class HeadSamples(NamedTuple):

@@ -51,8 +51,6 @@ class LensShape:
     ----------
     stem, stem_kernel, blocks, growth, bottleneck
         The truncated DenseNet (DenseNet-121: 64, 7, (6, 12, 24), 32, 4).
-    fused : int or None
-        Channels of the fused transition-2 map; None keeps the backbone's own (256 in DenseNet-121).
     pyramid : int
         Channels of the feature pyramid and of the map that proposals and RoIs read (512).
     proposal : int
@@ -60,8 +58,8 @@ class LensShape:
     roi_hidden : int
         Units of the two shared fully connected layers (2048).
     windows : tuple of (float, float)
-        HU windows into which every input slice is split, each scaled to 0..1 and clipped. One full window leaves the
-        slice as it is, which is what ImageNet weights for three channels need.
+        HU windows into which every input slice is split, each scaled to -2..2 and clipped. One full window keeps three
+        channels, which is what ImageNet weights need.
     """
 
     stem: int = 64
@@ -205,7 +203,8 @@ def roi_align(features: Tensor, rois: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (N, R, C, 7, 7)
-        Zero outside the map, as in RoIAlign.
+        Samples beyond the map blend with zero, within half a pixel of its border too; torchvision's RoIAlign repeats
+        the border there.
     """
     n, channels, height, width = features.shape
     points = ROI_SIZE * ROI_SAMPLES

@@ -106,8 +106,8 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     rows, columns = (0, height), (0, width)
     if crop == "body":
         body = ops.body_box(reoriented.voxels, reoriented.spacing)
-        rows = _cover(body[1], reoriented.spacing[1] / settings.spacing[1], height)
-        columns = _cover(body[2], reoriented.spacing[0] / settings.spacing[0], width)
+        rows = cover(body[1], reoriented.spacing[1] / settings.spacing[1], height)
+        columns = cover(body[2], reoriented.spacing[0] / settings.spacing[0], width)
     return Grid(
         source=volume,
         volume=reoriented,
@@ -122,8 +122,18 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     )
 
 
-def _cover(voxels: Range, scale: float, count: int) -> Range:
-    """Return the grid samples that cover a half-open range of voxels; `scale` is grid samples per voxel."""
+def cover(voxels: Range, scale: float, count: int) -> Range:
+    """Return the grid samples that cover a half-open range of voxels.
+
+    Parameters
+    ----------
+    voxels : tuple of int
+        Along one axis, half-open.
+    scale : float
+        Grid samples per voxel along it.
+    count : int
+        Samples of the whole grid along it.
+    """
     start = min(int(np.floor(voxels[0] * scale)), count - 1)
     stop = min(int(np.ceil((voxels[1] - 1) * scale)) + 1, count)
     return start, max(stop, start + 1)

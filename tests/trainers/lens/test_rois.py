@@ -1,10 +1,13 @@
 """Regions for the detection head: decoding, matching and sampling of proposals."""
 
 import numpy as np
+import pytest
 import torch
 
-from lnsdk.trainers.lens.rois import decode_proposals, sample_head
-from lnsdk.trainers.networks.lens import Proposals, apply_offsets
+from lnsdk.pipelines import proposals as runtime
+from lnsdk.pipelines.settings import Settings
+from lnsdk.trainers.lens.rois import PROPOSAL_IOU, decode_proposals, sample_head
+from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, STRIDE, Proposals, apply_offsets
 
 
 def test_decoding_pools_the_experts_and_clips() -> None:
@@ -49,3 +52,47 @@ def test_no_lesion_and_no_proposal() -> None:
     samples = sample_head([torch.zeros(0, 4)], [torch.zeros(0, 4)], [torch.zeros(0, 4)], 4, np.random.default_rng(0))
     assert (samples.labels == -1).all()
     assert samples.rois.shape == (1, 4, 4)
+
+
+def runtime_settings(before: int, after: int) -> Settings:
+    return Settings(
+        experts=("a", "b"),
+        spacing=(0.8, 0.8, 2.0),
+        multiple=16,
+        stride=STRIDE,
+        window=(-1024, 3071),
+        max_batch=1,
+        pre_nms=before,
+        post_nms=after,
+        proposal_iou=PROPOSAL_IOU,
+        proposal_min_score=0.0,
+        detection_iou=0.5,
+        detection_min_score=0.0,
+        per_slice=50,
+        stack_iou=0.5,
+        delta_weights=DELTA_WEIGHTS,
+        threshold=0.5,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_training_decodes_as_the_runtime_does(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    centerness = torch.randn(1, 2, 16, 16, generator=generator)
+    distances = 6 * torch.rand(1, 2, 4, 16, 16, generator=generator)
+    (ours,) = decode_proposals(Proposals(centerness, distances), 200, 50, 64)
+    theirs = runtime.decode_proposals(
+        centerness[0].sigmoid().numpy(), distances[0].numpy() * STRIDE, runtime_settings(200, 50)
+    )
+    assert len(ours) > 20
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
+
+
+def test_training_moves_boxes_as_the_runtime_does() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 100, (30, 2))
+    rois = np.concatenate((corners, corners + rng.uniform(2, 60, (30, 2))), axis=1).astype(np.float32)
+    offsets = rng.normal(0, 8, (30, 2, 4)).astype(np.float32)
+    offsets[0, 0, 2:] = 100.0  # beyond the largest growth
+    ours = apply_offsets(torch.from_numpy(rois)[:, None].expand(30, 2, 4), torch.from_numpy(offsets))
+    np.testing.assert_allclose(ours.numpy(), runtime.apply_deltas(rois, offsets, DELTA_WEIGHTS), rtol=1e-4, atol=1e-3)
