@@ -23,6 +23,7 @@ from lnsdk.trainers.common.simulation import (
     plan_evaluation,
     plan_training,
 )
+from lnsdk.trainers.networks.lens import FULL_WINDOW
 from tests.trainers.lens.test_rois import runtime_settings
 
 
@@ -83,7 +84,7 @@ def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridC
 
 def test_grid_is_the_one_of_the_runtime(plan: CasePlan, grid_case: GridCase) -> None:
     volume = make_case(plan).volume
-    settings = replace(runtime_settings(10, 10), spacing=samples.GRID_SPACING, window=samples.FULL_WINDOW)
+    settings = replace(runtime_settings(10, 10), spacing=samples.GRID_SPACING, window=FULL_WINDOW)
     grid = make_grid(volume, settings, "body")
     assert grid is not None
     height, width = grid.rows[1] - grid.rows[0], grid.columns[1] - grid.columns[0]
