@@ -68,7 +68,7 @@ def _parser() -> ArgumentParser:
         "choose the operating point. Started again with the same folder, it goes on where it stopped.",
         [
             "lnsdk train lens --preset edge --data data -o run",
-            "lnsdk train lens --preset edge --phantoms-only --steps 200 -o try",
+            "lnsdk train lens --preset edge --phantoms-only --phantoms 4 -o try",
             "lnsdk train lens --preset paper --imagenet densenet121.pth --data data -o run",
         ],
     )
