@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -403,11 +404,16 @@ def test_choosing_what_is_no_ct(tmp_path: Path) -> None:
     assert caught.value.reason == "not-ct"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_path_without_permission(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(InputError, match="check its permissions"):
-        read(tmp_path / "closed")
+def test_path_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The refusal is simulated, because an administrator may read everything."""
+
+    def refuse(path: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="check its permissions") as caught:
+        read(tmp_path)
+    assert caught.value.reason == "unreadable-path"
 
 
 @pytest.mark.parametrize("broken", ["3.dcm", "5.dcm"])
