@@ -45,7 +45,7 @@ def bright_case(shape: tuple[int, int, int] = (12, 300, 320)) -> GridCase:
     grid = np.full(shape, 60, np.float16)
     grid[5:8, 100:108, 150:162] = 90
     boxes = np.array([[z, 149.5, 99.5, 161.5, 107.5] for z in (5, 6, 7)], np.float32)
-    return GridCase("bright", "universal", grid, boxes, np.zeros(3, np.int64), np.zeros((0, 6), np.float32))
+    return GridCase("bright", "universal", grid, boxes, np.zeros(3, np.int64), ("liver",), np.zeros((0, 6), np.float32))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -119,7 +119,7 @@ def test_training_plans_use_every_phantom_once() -> None:
 def test_record_is_plain_json(tmp_path: Path, plan: CasePlan) -> None:
     write_grid_case(make_case(plan), tmp_path)
     record = json.loads((tmp_path / f"{plan.id}.json").read_text())
-    assert set(record) == {"expert", "boxes", "lesion", "ignored", "fingerprint"}
+    assert set(record) == {"expert", "boxes", "lesion", "types", "ignored", "fingerprint"}
 
 
 def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, monkeypatch: pytest.MonkeyPatch) -> None:

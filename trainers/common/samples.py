@@ -63,6 +63,8 @@ class GridCase:
         Labelled lesions slice by slice: z, x1, y1, x2, y2 in grid pixels.
     lesion : ndarray of int64, (K,)
         Which lesion a row of `boxes` belongs to.
+    types : tuple of str
+        Type of every lesion, labelled or not.
     ignored : ndarray of float32, (J, 6)
         x1, y1, z1, x2, y2, z2 in grid pixels: neither lesion nor background.
     fingerprint : str
@@ -74,6 +76,7 @@ class GridCase:
     grid: np.ndarray
     boxes: np.ndarray
     lesion: np.ndarray
+    types: tuple[str, ...]
     ignored: np.ndarray
     fingerprint: str = ""
 
@@ -167,6 +170,7 @@ def write_grid_case(case: Case, folder: Path) -> None:
         "expert": case.plan.scope.name,
         "boxes": rows,
         "lesion": owners,
+        "types": [lesion.type for lesion in case.lesions],
         "ignored": ignored.tolist(),
         "fingerprint": fingerprint(case.plan),
     }
@@ -192,6 +196,7 @@ def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
                 np.load(path.with_suffix(".npy"), mmap_mode="r"),
                 np.asarray(record["boxes"], np.float32).reshape(-1, 5),
                 np.asarray(record["lesion"], np.int64),
+                tuple(record["types"]),
                 np.asarray(record["ignored"], np.float32).reshape(-1, 6),
                 record["fingerprint"],
             )
@@ -211,7 +216,7 @@ def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, 
     size : int
         Side of the crop in pixels, a multiple of 16.
     positive : bool
-        Around a labelled lesion (each lesion equally likely), or anywhere.
+        Around a labelled lesion (each type equally likely, then each lesion of it), or anywhere.
 
     Returns
     -------
@@ -261,7 +266,8 @@ def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, d
 def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
     """A labelled lesion, one of its slices, and its centre there (x, y)."""
     lesions = [(case, lesion) for case in cases for lesion in np.unique(case.lesion)]
-    case, lesion = lesions[rng.integers(len(lesions))]
+    types = np.array([case.types[lesion] for case, lesion in lesions])
+    case, lesion = lesions[rng.choice(np.flatnonzero(types == rng.choice(np.unique(types))))]
     row = case.boxes[rng.choice(np.flatnonzero(case.lesion == lesion))]
     return case, int(row[0]), (row[1:3] + row[3:5]) / 2
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,20 +34,24 @@ class Scope:
         Lesion types that are labelled.
     labelled : float
         Share of the lesions of these types that carry a label.
+    size : int
+        How many times as many CTs the dataset has as the smallest.
     """
 
     name: str
     types: tuple[str, ...]
     labelled: float
+    size: int = 1
 
 
 SCOPES = (
-    Scope("universal", tuple(LESION_TYPES), 0.6),
+    Scope("universal", tuple(LESION_TYPES), 0.75, size=2),
     Scope("lung", ("lung_solid", "lung_part_solid"), 1.0),
     Scope("liver", ("liver",), 1.0),
     Scope("lymph_node", ("lymph_node",), 1.0),
 )
-"""The four datasets (stand-ins for DeepLesion, LUNA, LiTS and NIH-LN of Table I)."""
+"""The four datasets (stand-ins for DeepLesion, LUNA, LiTS and NIH-LN of Table I). As in the table, the universal one is
+the largest; it alone labels masses in muscle and marrow."""
 
 FULL_SCOPE = Scope("all", tuple(LESION_TYPES), 1.0)
 """Validation and test cases: every inserted lesion is labelled."""
@@ -132,9 +137,9 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     Parameters
     ----------
     backgrounds : sequence of Background
-        Real CTs with the role "train"; each is used once in every scope.
+        Real CTs with the role "train"; each is used in every scope, with other lesions each time.
     phantoms : int
-        Phantom CTs per scope.
+        Phantom CTs of a scope of size 1.
     lesions : int
         Lesions inserted in a case at most.
     seed : int
@@ -144,17 +149,23 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     -------
     list of CasePlan
     """
-    _check(seed, len(SCOPES) * phantoms)
-    plans = []
+    _check(seed, training_phantoms(phantoms))
+    plans: list[CasePlan] = []
+    phantom = _first_phantom("train", seed)
     for s, scope in enumerate(SCOPES):
-        for b, background in enumerate(backgrounds):
-            name = f"{scope.name}-{background.id}"
+        for b, (repeat, background) in enumerate(product(range(scope.size), backgrounds)):
+            name = f"{scope.name}-{background.id}-{repeat}"
             plans.append(CasePlan(name, scope, _seed("train", seed, s, b, 0), lesions, background))
-        for p in range(phantoms):
-            phantom = _first_phantom("train", seed) + s * phantoms + p
+        for p in range(phantoms * scope.size):
             name = f"{scope.name}-phantom-{phantom}"
             plans.append(CasePlan(name, scope, _seed("train", seed, s, p, 1), lesions, phantom_seed=phantom))
+            phantom += 1
     return plans
+
+
+def training_phantoms(phantoms: int) -> int:
+    """Phantom CTs of all training sets together, with `phantoms` in a scope of size 1."""
+    return phantoms * sum(scope.size for scope in SCOPES)
 
 
 def plan_evaluation(

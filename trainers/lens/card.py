@@ -10,7 +10,7 @@ from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import Background
 from lnsdk.trainers.common.evaluation import Evaluation, OperatingPoint
-from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.common.simulation import SCOPES, training_phantoms
 from lnsdk.trainers.lens.settings import PAPER_RUNTIME, LensSettings
 from lnsdk.trainers.lens.train import GRADIENT_NORM
 from lnsdk.trainers.networks.lens import FULL_WINDOW
@@ -82,7 +82,7 @@ def write_model_card(
     text = CARD.format(
         name=name,
         real=len(backgrounds),
-        phantoms=len(SCOPES) * settings.phantoms,
+        phantoms=training_phantoms(settings.phantoms),
         scopes=scopes,
         backgrounds=", ".join(background.id for background in backgrounds) or "none",
         ranges=describe_ranges(),
@@ -117,7 +117,7 @@ def differences(settings: LensSettings) -> str:
         "augmentation: flips along x and z, and noise, besides the paper's resizing and shifts",
         "bfloat16 convolutions" if settings.bfloat16 else "float32 throughout",
         f"gradients clipped to a norm of {GRADIENT_NORM:g}",
-        "each batch's dataset is chosen uniformly, whatever its size",
+        "each batch's dataset is chosen in proportion to its CTs, and crops around lesions by type, each equally likely",
         f"detector: {runtime.proposals['post_nms']} proposals per slice, boxes above a score of "
         f"{runtime.detections['min_score']:g}, stacked at an IoU above {runtime.detections['stack_iou']:g} (paper: "
         f"{PAPER_RUNTIME.proposals['post_nms']}, {PAPER_RUNTIME.detections['min_score']:g}, "

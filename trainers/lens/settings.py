@@ -69,13 +69,16 @@ class LensSettings:
     head_samples : int
         Regions per slice that the head learns from (reference [25]).
     phantoms : int
-        Phantom CTs per dataset.
+        Phantom CTs per dataset; the universal one, as the largest, has twice as many.
     lesions : int
         Lesions inserted in a CT at most.
     seed : int
         Of the data, the initial weights and the order of samples.
     bfloat16 : bool
         Run the convolutions in bfloat16; windows, regions of interest and losses stay float32.
+    compile : bool
+        Compile the backbone and the pyramid before the first step (torch.compile). Takes two minutes and a C++ compiler
+        and saves a quarter of every step on a CPU.
     checkpoint_every : int
         Steps between checkpoints.
     """
@@ -97,6 +100,7 @@ class LensSettings:
     lesions: int = 24
     seed: int = 0
     bfloat16: bool = True
+    compile: bool = False
     checkpoint_every: int = 500
 
     @property
@@ -133,15 +137,15 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 7_000,
+        "steps": 18_000,
         "batch": 8,
-        "crop": 224,
-        "learning_rate": 2e-3,
+        "crop": 192,
+        "learning_rate": 1.5e-3,
         "milestones": (0.75, 0.92),
-        "warmup": 200,
+        "warmup": 300,
         "proposals_before_nms": 800,
         "proposals": 200,
-        "phantoms": 16,
+        "phantoms": 20,
     }
     return LensSettings(**(defaults | changes))  # type: ignore[arg-type]
 

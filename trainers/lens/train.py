@@ -25,7 +25,7 @@ from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.lens import Lens, LensShape, Proposals
 
-GRADIENT_NORM = 10.0
+GRADIENT_NORM = 5.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
 
 LOSSES = ("center", "size", "class", "box")
@@ -141,8 +141,9 @@ def learning_rate(settings: LensSettings, step: int) -> float:
 
 
 def draw_batch(datasets: list[list[GridCase]], settings: LensSettings, rng: np.random.Generator) -> Batch:
-    """A batch of crops from one dataset, chosen at random (VI-B)."""
-    expert = int(rng.integers(len(datasets)))
+    """A batch of crops from one dataset (VI-B), chosen in proportion to its CTs."""
+    sizes = np.array([len(dataset) for dataset in datasets])
+    expert = int(rng.choice(len(datasets), p=sizes / sizes.sum()))
     samples: list[Sample] = []
     for _ in range(settings.batch):
         positive = bool(rng.random() < settings.positive_share)
@@ -158,12 +159,13 @@ class BatchLoss(nn.Module):
         super().__init__()
         self.network = network
         self.settings = settings
+        self.features = torch.compile(network.forward_training) if settings.compile else network.forward_training
 
     def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Losses of the batch's dataset: center, size, class, box; only its own expert receives gradients."""
         slices = batch.slices.to(next(self.network.parameters()).device)
         with torch.autocast(slices.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
-            features = self.network.forward_training(slices)
+            features = self.features(slices)
             logits, distances = self.network.proposals[batch.expert](features)
             with torch.no_grad():
                 proposals = self.network.propose(features)
