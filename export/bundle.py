@@ -127,11 +127,6 @@ def write_metadata(
     path.write_text(json.dumps(metadata, indent=1) + "\n")
 
 
-def set_threshold(folder: Path, threshold: float) -> None:
-    """Store an operating point in a bundle that is already written."""
-    update_metadata(folder, {"threshold": threshold})
-
-
 def update_metadata(folder: Path, changes: Mapping[str, Any]) -> None:
     """Change settings of the `lnsdk` section of a written bundle, and hash its files and its description again."""
     path = folder / METADATA

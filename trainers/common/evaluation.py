@@ -402,7 +402,7 @@ class OperatingPoint(NamedTuple):
     sensitivity: float
 
 
-def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0, lowest: float = 0.0) -> OperatingPoint:
+def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0) -> OperatingPoint:
     """Lowest score threshold at which the fused detector gives at most so many false positives per volume.
 
     Parameters
@@ -411,8 +411,6 @@ def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0,
         What `run` returned.
     false_positives : float
         Per volume.
-    lowest : float
-        No threshold below this is chosen.
 
     Returns
     -------
@@ -425,13 +423,13 @@ def operating_point(results: Sequence[CaseResult], false_positives: float = 1.0,
     """
     predictions, truths, ignored = _inputs(results, "fused")
     curve = froc(predictions, truths, threshold=HIT_OVERLAP, ignore=ignored, bootstraps=0)
-    threshold = max(curve.threshold_at(false_positives), lowest)
+    threshold = curve.threshold_at(false_positives)
     reached = np.flatnonzero(curve.curve_thresholds >= threshold)
     if not np.isfinite(threshold) or len(reached) == 0:
         raise InputError(
             "no-operating-point",
-            f"no score threshold of at least {lowest:g} gives {false_positives:g} false positives per volume or less "
-            f"on {len(results)} volumes: the network finds nothing it is sure of; train it longer",
+            f"no score threshold gives {false_positives:g} false positives per volume or less on {len(results)} "
+            "volumes: the network finds nothing; train it longer",
         )
     last = int(reached[-1])
     return OperatingPoint(threshold, float(curve.curve_false_positives[last]), float(curve.curve_sensitivity[last]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from lnsdk import Detector, Volume, ops, read
 from lnsdk._version import __version__
 from lnsdk.bundle import METADATA, Bundle, read_bundle
 from lnsdk.errors import InputError
-from lnsdk.export.bundle import check_output, replaced_bundle, set_threshold, write_graphs, write_metadata
+from lnsdk.export.bundle import check_output, replaced_bundle, write_graphs, write_metadata
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.parity import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
     TOLERANCE,
+    GraphParity,
     ParityError,
     check_graph,
     check_lesions,
@@ -48,9 +49,6 @@ MAX_BATCH = 8
 BATCHES = (1, 2, 7, MAX_BATCH)
 """Batch sizes that the parity gate runs."""
 
-GATE_SCORE = 0.1
-"""Lesions above this score must be found by every backend; no operating point is stored below it."""
-
 GATE_SEED = 3_000_000
 """Seed of the gate's phantom CT: beyond those of training, validation and test."""
 
@@ -64,8 +62,29 @@ EXPORTED_CARD = "# {name}\n\nExported from a checkpoint without an evaluation. N
 """Card of a bundle that was exported by hand: nothing was measured, so nothing is claimed."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What an evaluation concludes about a candidate.
+
+    Attributes
+    ----------
+    threshold : float
+        Operating point: the score from which lesions are reported, and from which every backend must find them.
+    card : str
+        Model card in Markdown.
+    """
+
+    threshold: float
+    card: str
+
+
 def write_lens_bundle(
-    network: Lens, folder: Path, name: str, volumes: Sequence[Volume], card: str, untrained: bool = False
+    network: Lens,
+    folder: Path,
+    name: str,
+    volumes: Sequence[Volume],
+    evaluate: Callable[[Detector], Verdict],
+    untrained: bool = False,
 ) -> None:
     """Write a bundle and pass it through the parity gate.
 
@@ -79,10 +98,10 @@ def write_lens_bundle(
         Name of the model.
     volumes : sequence of Volume
         CTs on which every backend must give what torch gives.
-    card : str
-        Model card in Markdown.
+    evaluate : callable
+        Called once every graph has passed, with the detector of the first backend at threshold 0.
     untrained : bool
-        Let a network pass that finds no lesion above `GATE_SCORE` on any of the volumes.
+        Let a network pass that finds no lesion at the operating point on any of the volumes.
 
     Raises
     ------
@@ -104,13 +123,16 @@ def write_lens_bundle(
         graphs = lens_graphs(network)
         write_graphs(partial, graphs)
         (partial / "docs").mkdir()
-        (partial / "docs" / "README.md").write_text(card)
         shutil.copyfile(_license(), partial / "LICENSE")
         section = _section(name, runtime_of(network.shape))
         candidate = _open_candidate(partial, section, graphs)
-        report = parity_report(candidate, graphs, volumes, untrained)
+        outputs = compare_outputs(candidate, graphs, volumes)
+        verdict = evaluate(candidate.detectors[BACKENDS[0]])
+        lesions = compare_detectors(candidate, volumes, verdict.threshold, untrained)
+        report = parity_report(outputs, lesions, verdict.threshold)
+        (partial / "docs" / "README.md").write_text(verdict.card)
         (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
-        write_metadata(partial, _description(), section, graphs)
+        write_metadata(partial, _description(), section | {"threshold": verdict.threshold}, graphs)
 
 
 @dataclass(frozen=True)
@@ -131,66 +153,87 @@ def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequenc
         (folder / METADATA).unlink()
 
 
-def parity_report(
-    candidate: Candidate, graphs: Sequence[ExportGraph], volumes: Sequence[Volume], untrained: bool
-) -> dict[str, object]:
-    """Run every graph and the whole detector in every backend; see `lnsdk.export.parity` for the bounds.
-
-    Parameters
-    ----------
-    candidate : Candidate
-        The bundle and its detectors.
-    graphs : sequence of ExportGraph
-        image, fuse, head.
-    volumes : sequence of Volume
-        Real inputs.
-    untrained : bool
-        As for `write_lens_bundle`.
-
-    Returns
-    -------
-    dict
-        For `docs/parity.json`: bounds, the largest difference of every output, and the lesions of every volume.
+def compare_outputs(
+    candidate: Candidate, graphs: Sequence[ExportGraph], volumes: Sequence[Volume]
+) -> list[GraphParity]:
+    """Run every graph in every backend on slices of every volume, in all batch sizes.
 
     Raises
     ------
     ParityError
-        See `write_lens_bundle`.
+        See `lnsdk.export.parity.compare_graph`.
     """
     rows = []
     for volume in volumes:
         inputs = _real_inputs(graphs, volume, read_settings(candidate.bundle))
         for graph in graphs:
             rows += check_graph(graph, candidate.bundle.graph(graph.name), BACKENDS, inputs[graph.name])
-    lesions = [_compare_detectors(volume, candidate.detectors) for volume in (*volumes, *_empty(volumes[0]))]
-    if not untrained and not any(row["matched_above"] for row in lesions):
+    return rows
+
+
+def compare_detectors(
+    candidate: Candidate, volumes: Sequence[Volume], threshold: float, untrained: bool
+) -> list[dict[str, object]]:
+    """Run the whole detector in every backend on every volume, on a cylinder of water, and on air.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The bundle and its detectors.
+    volumes : sequence of Volume
+        Real inputs.
+    threshold : float
+        Operating point.
+    untrained : bool
+        As for `write_lens_bundle`.
+
+    Returns
+    -------
+    list of dict
+        What the backends found on every volume.
+
+    Raises
+    ------
+    ParityError
+        See `write_lens_bundle`.
+    """
+    rows = [_compare_lesions(volume, candidate.detectors, threshold) for volume in (*volumes, *_empty(volumes[0]))]
+    if not untrained and not any(row["matched_above"] for row in rows):
         raise ParityError(
-            f"no lesion above {GATE_SCORE} was found on any of the {len(volumes)} CTs, so the backends could not be "
-            "compared; verify on CTs with lesions, or train the network longer"
+            f"no lesion above the operating point {threshold:g} was found on any of the {len(volumes)} CTs, so the "
+            "backends could not be compared; verify on CTs with lesions, lower the threshold, or train the network "
+            "longer"
         )
+    return rows
+
+
+def parity_report(
+    outputs: Sequence[GraphParity], lesions: Sequence[Mapping[str, object]], threshold: float
+) -> dict[str, object]:
+    """For `docs/parity.json`: bounds, the largest difference of every output, and the lesions of every volume."""
     return {
         "bounds": {
             "output": TOLERANCE,
             "box_voxels": BOX_TOLERANCE,
             "score": SCORE_TOLERANCE,
-            "lesions_above": GATE_SCORE,
+            "lesions_above": threshold,
         },
         "batches": list(BATCHES),
-        "outputs": [asdict(row) for row in rows],
-        "volumes": lesions,
+        "outputs": [asdict(row) for row in outputs],
+        "volumes": list(lesions),
     }
 
 
-def _compare_detectors(volume: Volume, detectors: Mapping[str, Detector]) -> dict[str, object]:
+def _compare_lesions(volume: Volume, detectors: Mapping[str, Detector], threshold: float) -> dict[str, object]:
     """What the backends found on one volume, after the gate's check."""
     reference, other = (detector(volume) for detector in detectors.values())
-    parity = check_lesions(reference, other, GATE_SCORE)
+    parity = check_lesions(reference, other, threshold)
     alone = {id(lesion) for lesion in parity.unmatched}
     matched = [lesion for lesion in reference.lesions if id(lesion) not in alone]
     return {
         "lesions": len(reference.lesions),
         "matched": parity.matched,
-        "matched_above": sum(lesion.score > GATE_SCORE for lesion in matched),
+        "matched_above": sum(lesion.score >= threshold for lesion in matched),
         "box_difference": parity.box_difference,
         "score_difference": parity.score_difference,
         "unmatched_scores": [lesion.score for lesion in parity.unmatched],
@@ -219,7 +262,7 @@ def _real_inputs(
             triples = tuple(part[offset : offset + batch] for part in features for offset in (0, 3, 6))
             maps, centerness, distances = fuse(*triples)
         rois = pad_rois(
-            [decode_proposals(*parts, every) for parts in zip(centerness.numpy(), distances.numpy(), strict=True)]
+            [decode_proposals(*parts, every)[0] for parts in zip(centerness.numpy(), distances.numpy(), strict=True)]
         )
         inputs["image"].append((slices[3 : 3 + batch],))
         inputs["fuse"].append(triples)
@@ -287,39 +330,22 @@ def export_checkpoint(
     cts : sequence of Path
         CTs for the parity gate; a phantom with lesions when there are none.
     threshold : float
-        Operating point, at least `GATE_SCORE`.
+        Operating point.
     untrained : bool
         As for `write_lens_bundle`.
 
     Raises
     ------
     InputError
-        When the folder holds something else, or checkpoint, CTs or threshold cannot be used.
+        When the folder holds something else, or checkpoint or CTs cannot be used.
     ParityError
         See `write_lens_bundle`.
     """
     check_output(folder)
-    check_threshold(threshold)
     network = load_network(checkpoint)
     volumes = [read(path) for path in cts] or [gate_volume()]
-    write_lens_bundle(network, folder, name, volumes, EXPORTED_CARD.format(name=name), untrained)
-    set_threshold(folder, threshold)
-
-
-def check_threshold(threshold: float) -> None:
-    """Refuse an operating point below what the gate compared.
-
-    Raises
-    ------
-    InputError
-        ``threshold``.
-    """
-    if threshold < GATE_SCORE:
-        raise InputError(
-            "threshold",
-            f"the operating point must be at least {GATE_SCORE}, above which the parity gate compares lesions, got "
-            f"{threshold:g}; to see more, lower the threshold of the detector",
-        )
+    verdict = Verdict(threshold, EXPORTED_CARD.format(name=name))
+    write_lens_bundle(network, folder, name, volumes, lambda _: verdict, untrained)
 
 
 def gate_volume() -> Volume:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from lnsdk.export.bundle import update_metadata
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import Background
@@ -59,16 +57,15 @@ a sensitivity of {point.sensitivity:.3f}. It was chosen on the same set, so expe
 """
 
 
-def write_model_card(
-    bundle: Path,
+def model_card(
     name: str,
     preset: str,
     settings: LensSettings,
     backgrounds: Sequence[Background],
     evaluation: Evaluation,
     point: OperatingPoint,
-) -> None:
-    """Write `docs/README.md` of a bundle and hash the bundle again."""
+) -> str:
+    """The `docs/README.md` of a bundle."""
     scopes = "\n".join(
         f"- expert `{scope.name}`: {', '.join(scope.types)}; "
         + (
@@ -79,7 +76,7 @@ def write_model_card(
         for scope in SCOPES
     )
     curve = evaluation.rows[0].froc
-    text = CARD.format(
+    return CARD.format(
         name=name,
         real=len(backgrounds),
         phantoms=training_phantoms(settings.phantoms),
@@ -100,8 +97,6 @@ def write_model_card(
         point=point,
         differences=differences(settings),
     )
-    (bundle / "docs" / "README.md").write_text(text)
-    update_metadata(bundle, {})
 
 
 def differences(settings: LensSettings) -> str:
@@ -117,10 +112,13 @@ def differences(settings: LensSettings) -> str:
         "augmentation: flips along x and z, and noise, besides the paper's resizing and shifts",
         "bfloat16 convolutions" if settings.bfloat16 else "float32 throughout",
         f"gradients clipped to a norm of {GRADIENT_NORM:g}",
-        "each batch's dataset is chosen in proportion to its CTs, and crops around lesions by type, each equally likely",
+        "each batch's dataset is chosen in proportion to its CTs; lesions to crop around by type, each equally likely",
         f"detector: {runtime.proposals['post_nms']} proposals per slice, boxes above a score of "
         f"{runtime.detections['min_score']:g}, stacked at an IoU above {runtime.detections['stack_iou']:g} (paper: "
         f"{PAPER_RUNTIME.proposals['post_nms']}, {PAPER_RUNTIME.detections['min_score']:g}, "
         f"{PAPER_RUNTIME.detections['stack_iou']:g})",
     ]
+    weight = runtime.detections["proposal_weight"]
+    if weight:
+        rows.append(f"score: geometric mean of head and proposal, which weighs {weight:g}; the paper's is the head's")
     return "\n".join(f"- {row}" for row in rows)

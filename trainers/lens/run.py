@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lnsdk import Detector
-from lnsdk.export.bundle import check_output, set_threshold
+from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import load_backgrounds
 from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
@@ -25,8 +25,8 @@ from lnsdk.trainers.common.simulation import (
     plan_evaluation,
     plan_training,
 )
-from lnsdk.trainers.lens.bundle import GATE_SCORE, write_lens_bundle
-from lnsdk.trainers.lens.card import write_model_card
+from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
+from lnsdk.trainers.lens.card import model_card
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train
 from lnsdk.trainers.networks.densenet import load_imagenet
@@ -72,16 +72,18 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     prepare_cases(plans, out / "cases")
     network = train(settings, out / "cases", out, [plan.id for plan in plans])
 
-    plans = validation_plans(data_root, settings.seed)
     name = f"lens-{preset}"
-    gate = [make_case(plan).volume for plan in (plans[0], plans[-1])]
-    write_lens_bundle(network, bundle, name, gate, f"# {name}\n")
-    results = validate(bundle, plans, settings.seed)
-    evaluation = summarize(results)
-    write_report(evaluation, out / "validation", f"{name}, validation")
-    point = operating_point(results, FALSE_POSITIVES, GATE_SCORE)
-    set_threshold(bundle, point.threshold)
-    write_model_card(bundle, name, preset, settings, backgrounds, evaluation, point)
+    validation = validation_plans(data_root, settings.seed)
+
+    def evaluate(detector: Detector) -> Verdict:
+        results = validate(detector, validation, settings.seed)
+        evaluation = summarize(results)
+        write_report(evaluation, out / "validation", f"{name}, validation")
+        point = operating_point(results, FALSE_POSITIVES)
+        return Verdict(point.threshold, model_card(name, preset, settings, backgrounds, evaluation, point))
+
+    gate = [make_case(plan).volume for plan in (validation[0], validation[-1])]
+    write_lens_bundle(network, bundle, name, gate, evaluate)
     return bundle
 
 
@@ -91,9 +93,8 @@ def validation_plans(data_root: Path | None, seed: int) -> list[CasePlan]:
     return plan_evaluation(backgrounds, "validation", VALIDATION_PHANTOMS, VALIDATION_REPEATS, VALIDATION_LESIONS, seed)
 
 
-def validate(bundle: Path, plans: Sequence[CasePlan], seed: int) -> tuple[CaseResult, ...]:
-    """Run a bundle over cases with a progress bar, one volume in memory at a time, keeping every detection."""
-    detector = Detector(bundle, threshold=0.0)
+def validate(detector: Detector, plans: Sequence[CasePlan], seed: int) -> tuple[CaseResult, ...]:
+    """Run a detector over cases with a progress bar, one volume in memory at a time."""
     cases = (evaluation_case(make_case(plan), seed) for plan in plans)
     with TrainingProgress("validating", len(plans), 0) as progress:
         return run_cases(lambda volume: from_detections(detector(volume)), cases, lambda _: progress.advance({}))

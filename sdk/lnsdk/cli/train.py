@@ -81,7 +81,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
     parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")
-    parser.add_argument("--phantoms", type=positive, help="phantom CTs per dataset, twice as many for the universal one (default: the preset's)")
+    parser.add_argument(
+        "--phantoms",
+        type=positive,
+        help="phantom CTs per dataset, twice as many in the universal one (default: the preset's)",
+    )
     parser.add_argument("--lesions", type=positive, help="lesions inserted in a CT at most (default: the preset's)")
     parser.add_argument(
         "--compile",

@@ -70,7 +70,7 @@ class Stacks:
         return Stacks(self.boxes[chosen], self.scores[chosen], self.expert_scores[chosen], self.key_boxes[chosen])
 
 
-def decode_proposals(centerness: Array, distances: Array, settings: Settings) -> Array:
+def decode_proposals(centerness: Array, distances: Array, settings: Settings) -> tuple[Array, Array]:
     """Turn one slice's maps into proposals, all experts' pooled.
 
     Parameters
@@ -84,8 +84,10 @@ def decode_proposals(centerness: Array, distances: Array, settings: Settings) ->
 
     Returns
     -------
-    ndarray of float32, shape (N, 4)
-        At most `post_nms` boxes, best first.
+    boxes : ndarray of float32, shape (N, 4)
+        At most `post_nms`, best first.
+    scores : ndarray of float32, shape (N,)
+        Their centerness.
     """
     scores = centerness.ravel()
     best = _best(scores, settings.proposal_min_score, settings.pre_nms)
@@ -97,8 +99,8 @@ def decode_proposals(centerness: Array, distances: Array, settings: Settings) ->
     boxes = clip(boxes, height, width)
     solid = has_area(boxes)
     boxes, scores = boxes[solid], scores[best][solid]
-    kept = ops.nms(boxes, scores, settings.proposal_iou)
-    return np.asarray(boxes[kept[: settings.post_nms]])
+    kept = ops.nms(boxes, scores, settings.proposal_iou)[: settings.post_nms]
+    return boxes[kept], scores[kept]
 
 
 def pad_rois(proposals: list[Array]) -> Array:
@@ -136,6 +138,25 @@ def apply_deltas(rois: Array, deltas: Array, weights: tuple[float, float, float,
     center = center + scaled[..., :2] * size
     half = np.exp(np.minimum(scaled[..., 2:], np.float32(MAX_DELTA))) * size / 2
     return np.concatenate([center - half, center + half], axis=-1)
+
+
+def combine_scores(scores: Array, centerness: Array, weight: float) -> Array:
+    """Score the boxes of both stages together: the weighted geometric mean of the head's and the proposal's.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape (R, experts)
+        Probabilities that the head gives.
+    centerness : ndarray of float32, shape (R,)
+        Those of the proposals.
+    weight : float
+        Of the centerness, 0 to 1. With 0 the score is the head's alone, as in LENS (IV-C); with 0.5 boxes are in the
+        order of the product, the probability that a detector of two stages gives (Zhou et al., "Probabilistic
+        two-stage detection", 2021, eq. 2).
+    """
+    if weight == 0:
+        return scores
+    return np.asarray(scores ** np.float32(1 - weight) * centerness[:, None] ** np.float32(weight))
 
 
 def select_boxes(

@@ -18,7 +18,7 @@ from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import BATCHES, _real_inputs, export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.bundle import BATCHES, Verdict, _real_inputs, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
 from lnsdk.volume import Volume
@@ -27,6 +27,10 @@ TINY = LensShape(
     stem=8, stem_kernel=3, blocks=(1, 1, 1), growth=4, bottleneck=1, pyramid=8, proposal=4, roi_hidden=8,
     windows=(FULL_WINDOW,),
 )  # fmt: skip
+
+
+def accept(_: Detector) -> Verdict:
+    return Verdict(0.1, "# tiny\n")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def volume() -> Volume:
 @pytest.fixture(scope="module")
 def written(network: Lens, volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "bundle"
-    write_lens_bundle(network, folder, "tiny", [volume], "# tiny\n")
+    write_lens_bundle(network, folder, "tiny", [volume], accept)
     return folder
 
 
@@ -59,6 +63,18 @@ def test_bundle_holds_what_it_promises(written: Path) -> None:
     graphs = {f"models/{graph}{suffix}" for graph in ("image", "fuse", "head") for suffix in (".onnx", ".ts")}
     assert names == graphs | {"LICENSE", "configs/metadata.json", "docs/README.md", "docs/parity.json"}
     assert read_bundle(written).task == "detector"
+    assert (written / "docs/README.md").read_text() == "# tiny\n"
+    assert Detector(written).provenance.threshold == 0.1
+
+
+def test_evaluation_gets_every_lesion_and_may_refuse(network: Lens, volume: Volume, tmp_path: Path) -> None:
+    def fail(detector: Detector) -> Verdict:
+        assert detector.provenance.threshold == 0.0
+        raise InputError("no-operating-point", "finds nothing")
+
+    with pytest.raises(InputError, match="finds nothing"):
+        write_lens_bundle(network, tmp_path / "bundle", "tiny", [volume], fail)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
@@ -91,14 +107,14 @@ def test_failed_gate_leaves_what_was_there(
     if earlier:
         shutil.copytree(written, folder)
 
-    def refuse(*_: object) -> dict[str, object]:
+    def refuse(*_: object) -> list[dict[str, object]]:
         with pytest.raises(InputError, match="no bundle"):  # what a kill at this moment would leave
             read_bundle(tmp_path / "bundle.partial")
         raise ParityError("differs")
 
-    monkeypatch.setattr(lens_bundle, "parity_report", refuse)
+    monkeypatch.setattr(lens_bundle, "compare_detectors", refuse)
     with pytest.raises(ParityError):
-        write_lens_bundle(network, folder, "tiny", [volume], "")
+        write_lens_bundle(network, folder, "tiny", [volume], accept)
     assert [path.name for path in tmp_path.iterdir()] == (["bundle"] if earlier else [])
     if earlier:
         assert read_bundle(folder).sha256 == read_bundle(written).sha256
@@ -111,7 +127,7 @@ def test_a_folder_that_is_no_bundle_is_left_alone(network: Lens, tmp_path: Path)
             export_checkpoint(tmp_path / "no.ckpt", folder, "tiny", [], 0.5)
         assert refused.value.reason == "output-folder"
         with pytest.raises(InputError, match="name a"):
-            write_lens_bundle(network, folder, "tiny", [], "")
+            write_lens_bundle(network, folder, "tiny", [], accept)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -129,9 +145,9 @@ def test_leftovers_of_a_kill_are_replaced(tmp_path: Path) -> None:
 def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = Lens(4, TINY)
-    with pytest.raises(ParityError, match=r"no lesion above 0\.1"):
-        write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "")
-    write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], "", untrained=True)
+    with pytest.raises(ParityError, match=r"no lesion above the operating point 0\.1"):
+        write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], accept)
+    write_lens_bundle(fresh, tmp_path / "bundle", "tiny", [volume], accept, untrained=True)
     assert read_bundle(tmp_path / "bundle").task == "detector"
 
 
@@ -141,11 +157,6 @@ def test_gate_runs_empty_and_full_regions(network: Lens, written: Path, volume: 
     counts = {rois.shape[1] for _, rois in inputs["head"]}
     assert min(counts) == 1
     assert max(counts) == 100
-
-
-def test_operating_point_below_the_gate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"at least 0\.1"):
-        export_checkpoint(tmp_path / "no.ckpt", tmp_path / "bundle", "tiny", [], 0.05)
 
 
 def test_checkpoint_is_exported_with_its_threshold(network: Lens, tmp_path: Path) -> None:
