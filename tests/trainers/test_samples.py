@@ -22,6 +22,7 @@ from lnsdk.trainers.common.simulation import (
     make_case,
     plan_evaluation,
     plan_training,
+    training_phantoms,
 )
 from lnsdk.trainers.networks.lens import FULL_WINDOW
 from tests.trainers.lens.test_rois import runtime_settings
@@ -58,6 +59,17 @@ def test_box_follows_the_augmented_lesion(seed: int) -> None:
     assert x2 == pytest.approx(columns.max() + 0.5, abs=1)
     assert y1 == pytest.approx(rows.min() - 0.5, abs=1)
     assert y2 == pytest.approx(rows.max() + 0.5, abs=1)
+
+
+def test_rare_types_are_drawn_as_often_as_common_ones() -> None:
+    """Nine liver lesions at the left and one muscle mass at the right: half of the crops lie around either."""
+    boxes = np.array([[5, x, 10, x + 8, 18] for x in (*range(10, 100, 10), 900)], np.float32)
+    types = ("liver",) * 9 + ("muscle_mass",)
+    grid = np.broadcast_to(np.arange(1000, dtype=np.float16) / 4, (9, 32, 1000))
+    case = GridCase("both", "universal", grid, boxes, np.arange(10), types, np.zeros((0, 6), np.float32))
+    rng = np.random.default_rng(0)
+    right = sum(draw_sample([case], rng, 32, positive=True).slices.max() > 150 for _ in range(100))
+    assert 35 < right < 65
 
 
 def test_samples_follow_the_generator() -> None:
@@ -112,7 +124,7 @@ def test_evaluation_case_names_every_lesion(plan: CasePlan) -> None:
 
 def test_training_plans_use_every_phantom_once() -> None:
     plans = plan_training((), 3, 8, 0)
-    assert len(plans) == len({p.phantom_seed for p in plans}) == 3 * len(SCOPES)
+    assert len(plans) == len({p.phantom_seed for p in plans}) == training_phantoms(3) == 15
     assert len({p.id for p in plans}) == len(plans)
 
 

@@ -40,7 +40,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         boxes = [[z, 49.5, 29.5, 59.5, 39.5] for z in (4, 5, 6)]
         np.save(folder / f"{scope.name}.npy", grid)
         record = {"expert": scope.name, "boxes": boxes, "lesion": [0, 0, 0], "ignored": [[10, 10, 0, 20, 20, 5]]}
-        record["fingerprint"] = scope.name
+        record |= {"types": [scope.types[0]], "fingerprint": scope.name}
         (folder / f"{scope.name}.json").write_text(json.dumps(record))
     return folder
 
@@ -102,6 +102,24 @@ def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatc
     for layer in layers:
         assert any(name.startswith(f"{layer}.1.") for name in moved), layer
         assert not [name for name in moved if name.startswith(layer) and not name.startswith(f"{layer}.1.")]
+
+
+def test_larger_datasets_give_more_batches(cases: Path) -> None:
+    universal, *others = load_datasets(cases, NAMES)
+    datasets = [universal * 5, *others]
+    drawn = [draw_batch(datasets, settings(batch=1), np.random.default_rng(seed)).expert for seed in range(200)]
+    counts = np.bincount(drawn)
+    np.testing.assert_allclose(counts / 200, [5 / 8, 1 / 8, 1 / 8, 1 / 8], atol=0.1)
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_weights(cases: Path, tmp_path: Path) -> None:
+    chosen = settings(steps=3, bfloat16=False)
+    plain = train(chosen, cases, tmp_path / "plain", NAMES).state_dict()
+    compiled = train(replace(chosen, compile=True), cases, tmp_path / "compiled", NAMES).state_dict()
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_another_seed_gives_other_weights(cases: Path, tmp_path: Path) -> None:
