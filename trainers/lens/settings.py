@@ -32,10 +32,11 @@ PAPER_RUNTIME = Runtime(
 
 EDGE_RUNTIME = Runtime(
     proposals={"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02},
-    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "proposal_weight": 0.0, "stack_iou": 0.3},
+    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "proposal_weight": 0.5, "stack_iou": 0.3},
 )
 """Fewer proposals bound what suppression and head cost on a CPU. Boxes join at a lower overlap than the paper's,
-because lesions of a few pixels change by as much between slices."""
+because lesions of a few pixels change by as much between slices. Scores take both stages into account: on the
+validation set that raised the mean sensitivity of two early networks by a sixth and by a quarter."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 18_000,
+        "steps": 16_000,
         "batch": 8,
         "crop": 192,
         "learning_rate": 1.5e-3,
