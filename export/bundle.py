@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lnsdk.backends import Signature
@@ -50,8 +50,7 @@ def replaced_bundle(folder: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        An empty folder NAME.partial to build in. It is removed when the block raises; after a kill it stays, and the
-        next attempt replaces it.
+        An empty folder beside the place to build in, with a name of its own. It is removed when the block raises.
 
     Raises
     ------
@@ -59,21 +58,15 @@ def replaced_bundle(folder: Path) -> Iterator[Path]:
         As `check_output`.
     """
     check_output(folder)
-    partial, old = (folder.with_name(folder.name + suffix) for suffix in (".partial", ".old"))
-    for leftover in (partial, old):
-        if leftover.exists():
-            shutil.rmtree(leftover)
-    partial.mkdir(parents=True)
-    try:
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as workshop:
+        partial = Path(workshop, "new")
+        partial.mkdir()
         yield partial
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+        if place.exists():
+            place.rename(Path(workshop, "old"))
+        partial.rename(place)
 
 
 def write_graphs(folder: Path, graphs: Iterable[ExportGraph]) -> None:

@@ -123,7 +123,7 @@ def compare_lesions(reference: Detections, other: Detections) -> LesionParity:
     ours, theirs = list(reference.lesions), list(other.lesions)
     if not ours or not theirs:
         return LesionParity(0, 0.0, 0.0, (*ours, *theirs))
-    gaps = np.abs(np.array([a.box for a in ours])[:, None] - np.array([b.box for b in theirs])[None]).max(axis=2)
+    gaps = _gaps(np.array([lesion.box for lesion in ours]), np.array([lesion.box for lesion in theirs]))
     close = np.argwhere(gaps <= BOX_TOLERANCE)
     partner: dict[int, int] = {}
     for i, j in close[np.argsort(gaps[tuple(close.T)], kind="stable")].tolist():
@@ -163,6 +163,14 @@ def check_lesions(reference: Detections, other: Detections, threshold: float) ->
         best = max(lesion.score for lesion in alone)
         raise ParityError(f"{len(alone)} lesions were found by one backend only, the best with score {best:.3f}")
     return parity
+
+
+def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Largest difference over the six coordinates between every box of one set and every one of the other."""
+    gaps = np.zeros((len(a), len(b)))
+    for ours, theirs in zip(a.T, b.T, strict=True):
+        np.maximum(gaps, np.abs(ours[:, None] - theirs), out=gaps)
+    return gaps
 
 
 def _relative_difference(expected: np.ndarray, found: np.ndarray) -> float:

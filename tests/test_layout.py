@@ -53,6 +53,17 @@ def test_the_runtime_imports_no_training_code() -> None:
     assert _offenders(RUNTIME, ("lnsdk.export", "lnsdk.trainers", *NOT_HARD_DEPENDENCIES)) == []
 
 
+def test_only_the_training_commands_reach_training_code() -> None:
+    """Inside functions too."""
+    reaching = {
+        path.relative_to(ROOT / "sdk/lnsdk").as_posix()
+        for path in RUNTIME
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("lnsdk.export", "lnsdk.trainers"))
+    }
+    assert reaching == {"cli/train.py", "cli/export.py", "cli/evaluate.py"}
+
+
 def test_export_does_not_import_trainers() -> None:
     paths = sorted((ROOT / "export").rglob("*.py"))
     assert paths

@@ -73,6 +73,7 @@ def test_every_format_gives_the_same_volume(suffix: str, tmp_path: Path) -> None
     np.testing.assert_allclose(volume.affine, samples.AFFINE, atol=1e-5)
     assert volume.warnings == ()
     assert volume.sop_instance_uids == ()
+    assert read(tmp_path).warnings == ()  # the file with a header's pixels is no file of another kind
 
 
 @pytest.mark.parametrize("suffix", ["nii.gz", "mha", "nrrd"])

@@ -21,7 +21,7 @@ WEIGHTS = SETTINGS.delta_weights
 
 
 def naive_proposals(centerness: Array, distances: Array) -> Array:
-    """Decode pixel by pixel, then sort, suppress and cut."""
+    """Decode pixel by pixel, then sort, suppress and cut: score, box, and all experts' centerness."""
     found = []
     experts, height, width = centerness.shape
     for expert in range(experts):
@@ -31,10 +31,10 @@ def naive_proposals(centerness: Array, distances: Array) -> Array:
                     left, top, right, bottom = distances[expert, :, j, i]
                     x1, x2 = max(4 * i - left, -0.5), min(4 * i + right, 4 * width - 0.5)
                     y1, y2 = max(4 * j - top, -0.5), min(4 * j + bottom, 4 * height - 0.5)
-                    found.append((centerness[expert, j, i], x1, y1, x2, y2))
+                    found.append((centerness[expert, j, i], x1, y1, x2, y2, *centerness[:, j, i]))
     found.sort(key=lambda row: -row[0])
-    rows = np.array(found, np.float32).reshape(-1, 5)[: SETTINGS.pre_nms]
-    return rows[nms(rows[:, 1:], rows[:, 0], SETTINGS.proposal_iou)][: SETTINGS.post_nms]
+    rows = np.array(found, np.float32).reshape(-1, 5 + experts)[: SETTINGS.pre_nms]
+    return rows[nms(rows[:, 1:5], rows[:, 0], SETTINGS.proposal_iou)][: SETTINGS.post_nms]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -42,10 +42,10 @@ def test_proposals_are_those_of_the_loop(seed: int) -> None:
     random = np.random.default_rng(seed)
     centerness = random.random((3, 9, 12), np.float32) ** 4
     distances = (random.random((3, 4, 9, 12), np.float32) * 12 + 0.1).astype(np.float32)
-    boxes, scores = decode_proposals(centerness, distances, SETTINGS)
+    boxes, own = decode_proposals(centerness, distances, SETTINGS)
     expected = naive_proposals(centerness, distances)
-    assert np.allclose(boxes, expected[:, 1:])
-    assert np.array_equal(scores, expected[:, 0])
+    assert np.allclose(boxes, expected[:, 1:5])
+    assert np.array_equal(own, expected[:, 5:])
 
 
 def test_only_the_best_scores_go_on() -> None:
@@ -66,9 +66,9 @@ def test_equal_scores_keep_the_order_of_the_map() -> None:
 
 
 def test_nothing_above_the_threshold_gives_no_proposal() -> None:
-    empty, scores = decode_proposals(np.zeros((2, 3, 4), np.float32), np.ones((2, 4, 3, 4), np.float32), SETTINGS)
+    empty, own = decode_proposals(np.zeros((2, 3, 4), np.float32), np.ones((2, 4, 3, 4), np.float32), SETTINGS)
     assert empty.shape == (0, 4)
-    assert scores.shape == (0,)
+    assert own.shape == (0, 2)
 
 
 def test_broken_values_give_no_proposal() -> None:
@@ -107,10 +107,10 @@ def test_growth_is_limited() -> None:
 
 def test_scores_of_both_stages_are_combined() -> None:
     scores = np.array([[0.9, 0.4], [0.9, 0.1]], np.float32)
-    centerness = np.array([0.4, 0.9], np.float32)
+    centerness = np.array([[0.4, 0.1], [0.9, 0.4]], np.float32)
     assert combine_scores(scores, centerness, 0.0) is scores
-    assert np.allclose(combine_scores(scores, centerness, 0.5), [[0.6, 0.4], [0.9, 0.3]])
-    assert np.allclose(combine_scores(scores, centerness, 1.0), [[0.4, 0.4], [0.9, 0.9]])
+    assert np.allclose(combine_scores(scores, centerness, 0.5), [[0.6, 0.2], [0.9, 0.2]])
+    assert np.allclose(combine_scores(scores, centerness, 1.0), centerness)
 
 
 def test_experts_are_pooled_and_suppress_each_other() -> None:

@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.errors import InputError
-from lnsdk.metrics import Froc, froc, froc_by_group
+from lnsdk.metrics import HIT_OVERLAP, Froc, froc, froc_by_group
 from lnsdk.metrics.froc import Overlap
 from lnsdk.ops import iobb
 from lnsdk.results import Detections
 from lnsdk.volume import Volume
-
-HIT_OVERLAP: Final = 0.3
-"""3D overlap of a hit (LENS, section V)."""
 
 SIZE_CLASSES: Final = ((6.0, "under 6 mm"), (12.0, "6 to 12 mm"), (30.0, "12 to 30 mm"), (np.inf, "30 mm and more"))
 """Upper end (mm, not included) and name of each class of lesion diameter."""
@@ -184,11 +181,6 @@ class Control(NamedTuple):
     before: NDArray[np.float64]
     after: NDArray[np.float64]
 
-    @property
-    def mean_rise(self) -> float:
-        """How much the insertion raised the score on average; 0 for an insertion that leaves no trace."""
-        return float((self.after - self.before).mean())
-
 
 def from_detections(detections: Detections) -> Found:
     """Arrays of what `lnsdk.Detector` answered; run it with ``threshold=0``, or the curve ends early."""
@@ -307,18 +299,6 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
         bootstraps=bootstraps,
         patients=len(set(_patients(results))),
     )
-
-
-def evaluate(
-    detect: Detect,
-    cases: Iterable[EvaluationCase],
-    *,
-    bootstraps: int = 1000,
-    seed: int = 0,
-    progress: Callable[[CaseResult], None] | None = None,
-) -> Evaluation:
-    """`run`, then `summarize`."""
-    return summarize(run(detect, cases, progress), bootstraps=bootstraps, seed=seed)
 
 
 def size_class(diameter_mm: float) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lnsdk.metrics import Froc
-from lnsdk.trainers.common.evaluation import HIT_OVERLAP, Evaluation, Row
+from lnsdk.metrics import HIT_OVERLAP, Froc
+from lnsdk.trainers.common.evaluation import Evaluation, Row
 
 DATA_KIND: Final = "simulated lesions"
 """What every table, figure and file says that it was measured on."""

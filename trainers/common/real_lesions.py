@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lnsdk.metrics import HIT_OVERLAP
 from lnsdk.ops import iobb, iou
-from lnsdk.trainers.common.evaluation import HIT_OVERLAP, Detect, Found
+from lnsdk.trainers.common.evaluation import Detect, Found
 from lnsdk.volume import Volume
 
 UNKNOWN_DIAMETER_MM: Final = 10.0

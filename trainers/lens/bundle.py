@@ -113,8 +113,8 @@ def write_lens_bundle(
 
     Notes
     -----
-    The gate runs on FOLDER.partial. Its description is there only while the engines open it, and comes back when the
-    gate has passed, so that nothing loads a bundle that did not pass.
+    The gate runs on a bundle under construction beside the folder. Its description is there only while the engines
+    open it, and comes back when the gate has passed, so that nothing loads a bundle that did not pass.
     """
     for volume in volumes:
         if ops.is_air(volume.voxels, volume.spacing):

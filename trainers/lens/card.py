@@ -24,8 +24,7 @@ with known boxes. It has never seen a labelled real lesion, and nothing here say
 
 {scopes}
 
-Real backgrounds: {backgrounds}. They carry attribution licences (TCIA CC BY; TotalSegmentator Apache-2.0); no image
-of theirs is part of this bundle.
+{backgrounds}
 
 Ranges of the simulated lesions, fixed before training:
 
@@ -41,8 +40,9 @@ of it.
 
 ## Validation (simulated lesions)
 
-{volumes} volumes with {lesions} lesions on backgrounds that were not trained on; the real ones among them are CTs of a
-single patient. A hit has a 3D IoBB of at least 0.3.
+{volumes} volumes ({validation_real} with a real CT as background, {validation_phantoms} phantoms) of {patients}
+patients, phantoms counted as one each, with {lesions} lesions; none of these backgrounds was trained on. A hit has a 3D
+IoBB of at least 0.3.
 
 | false positives per volume | {points} | mean |
 |---|{rules}---|
@@ -81,7 +81,10 @@ def model_card(
         real=len(backgrounds),
         phantoms=training_phantoms(settings.phantoms),
         scopes=scopes,
-        backgrounds=", ".join(background.id for background in backgrounds) or "none",
+        backgrounds=_origins(backgrounds),
+        validation_real=evaluation.volumes["real"],
+        validation_phantoms=evaluation.volumes["phantom"],
+        patients=evaluation.patients,
         ranges=describe_ranges(),
         preset=preset,
         steps=settings.steps,
@@ -96,6 +99,17 @@ def model_card(
         mean=curve.mean_sensitivity,
         point=point,
         differences=differences(settings),
+    )
+
+
+def _origins(backgrounds: Sequence[Background]) -> str:
+    """Which real CTs were trained on, and on what terms."""
+    if not backgrounds:
+        return "No real CT was used."
+    names = ", ".join(background.id for background in backgrounds)
+    return (
+        f"Real backgrounds: {names}. They carry attribution licences (TCIA CC BY; TotalSegmentator Apache-2.0); no "
+        "image of theirs is part of this bundle."
     )
 
 

@@ -36,9 +36,6 @@ ROI_SAMPLES = 2
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Scales of the box offsets dx, dy, dw, dh (Faster R-CNN, reference [28] of the paper)."""
 
-MAX_LOG_SCALE = math.log(1000.0 / 16.0)
-"""Bound of the decoded log size, so that exp cannot overflow (maskrcnn-benchmark, reference [56])."""
-
 CENTERNESS_PRIOR = 0.01
 """Initial centerness everywhere, so that the focal loss starts small (focal loss, reference [52])."""
 
@@ -223,17 +220,11 @@ def roi_align(features: Tensor, rois: Tensor) -> Tensor:
     return bins.reshape(n, channels, count, ROI_SIZE, ROI_SIZE).permute(0, 2, 1, 3, 4)
 
 
-def apply_offsets(rois: Tensor, offsets: Tensor) -> Tensor:
-    """Move boxes (..., 4) by Faster R-CNN offsets (..., 4) in units of `DELTA_WEIGHTS`."""
-    size = rois[..., 2:] - rois[..., :2]
-    center = (rois[..., :2] + rois[..., 2:]) / 2
-    center = center + offsets[..., :2] / DELTA_WEIGHTS[0] * size
-    size = size * torch.exp((offsets[..., 2:] / DELTA_WEIGHTS[2]).clamp(max=MAX_LOG_SCALE))
-    return torch.cat((center - size / 2, center + size / 2), dim=-1)
-
-
 def box_offsets(rois: Tensor, targets: Tensor) -> Tensor:
-    """Return the offsets (..., 4) that `apply_offsets` needs to move `rois` to `targets`; its inverse."""
+    """Faster R-CNN offsets (..., 4), in units of `DELTA_WEIGHTS`, that move boxes `rois` (..., 4) to `targets`.
+
+    The inverse of `lnsdk.pipelines.proposals.apply_deltas`.
+    """
     size = rois[..., 2:] - rois[..., :2]
     center = (rois[..., :2] + rois[..., 2:]) / 2
     target_size = targets[..., 2:] - targets[..., :2]

@@ -41,10 +41,10 @@ def _parser() -> ArgumentParser:
     parser = command_parser(
         "export",
         "Turn a checkpoint into a bundle: ONNX and TorchScript graphs, settings, hashes. Every graph must give what "
-        "torch gives on real CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions at "
+        "torch gives on CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions at "
         "the operating point; otherwise the exit code is 1 and what the folder held stays.",
         [
-            "lnsdk export run/checkpoint.ckpt -o bundle",
+            "lnsdk export run/checkpoint.ckpt -o bundle --threshold 0.5",
             "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.4",
         ],
     )
@@ -65,5 +65,10 @@ def _parser() -> ArgumentParser:
         metavar="CT",
         help="CTs for the gate (default: a phantom CT with lesions)",
     )
-    parser.add_argument("--threshold", type=score, default=0.5, help="operating point (default: 0.5)")
+    parser.add_argument(
+        "--threshold",
+        type=score,
+        required=True,
+        help="operating point: the score from which lesions are reported (`lnsdk train` chooses one by validation)",
+    )
     return parser

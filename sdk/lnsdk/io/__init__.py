@@ -8,7 +8,7 @@ from dataclasses import replace
 from lnsdk.errors import InputError
 from lnsdk.io.dicom import read_dicom
 from lnsdk.io.files import PathLike, Source, open_sources
-from lnsdk.io.images import is_image_name, read_images
+from lnsdk.io.images import is_image_name, pixel_files, read_images
 from lnsdk.io.objects import DicomObject, read_object
 from lnsdk.io.series import counted
 from lnsdk.volume import Volume
@@ -54,6 +54,8 @@ def _read(path: PathLike | Sequence[PathLike], series: str | int | None) -> Volu
         images = [source for source in sources if is_image_name(source.name)]
         objects, foreign = _read_objects([source for source in sources if not is_image_name(source.name)])
         if images and not any(item.kind == "CT image" for item in objects):
+            pixels = {name for image in images for name in pixel_files(image)}
+            foreign -= sum(source.name in pixels for source in sources)
             return _with_warning(read_images(images, series), _set_aside(len(objects), foreign, 0))
         if objects:
             return _with_warning(read_dicom(objects, series), _set_aside(0, foreign, len(images)))

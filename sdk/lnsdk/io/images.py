@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,13 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_IMAGE_IO = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
 """Suffix to the reader inside SimpleITK."""
 
+DETACHED_HEADERS = (".mhd", ".nhdr")
+DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:)(.+)$", re.MULTILINE | re.IGNORECASE)
+"""The line of such a header that names the file with the pixels."""
+
+HEADER_BYTES = 1 << 16
+"""More than any such header has."""
+
 SHEAR_TOLERANCE = 1e-3
 """Largest cosine between two axes that counts as a right angle (0.06 degrees)."""
 
@@ -30,6 +38,15 @@ SHEAR_TOLERANCE = 1e-3
 def is_image_name(name: str) -> bool:
     """Whether a file's name says NIfTI, MetaImage or NRRD."""
     return name.lower().endswith((*NIFTI_SUFFIXES, *ITK_IMAGE_IO))
+
+
+def pixel_files(source: Source) -> tuple[str, ...]:
+    """Name of the file that holds the pixels of a MetaImage or NRRD header; none when the header's own file does."""
+    if not source.name.lower().endswith(DETACHED_HEADERS):
+        return ()
+    with source.open() as file:
+        found = DATA_FILE.search(file.read(HEADER_BYTES))
+    return (Path(found[1].decode(errors="replace").strip()).name,) if found else ()
 
 
 def read_images(sources: Sequence[Source], series: str | int | None = None) -> Volume:

@@ -17,6 +17,9 @@ Integers = NDArray[np.int64]
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per volume at which sensitivity is averaged (LENS, section VI-C; LUNA16)."""
 
+HIT_OVERLAP = 0.3
+"""3D overlap of a hit: IoBB of a detected with a known box (LENS, section VI-C)."""
+
 IGNORED_OVERLAP = 0.3
 """A detection with this share of itself inside a box to ignore is not counted: the hit threshold of LENS, VI-C."""
 

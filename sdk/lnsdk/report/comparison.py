@@ -7,12 +7,10 @@ import numpy as np
 from PIL import Image
 
 from lnsdk import ops
+from lnsdk.metrics import HIT_OVERLAP
 from lnsdk.report.png import FOOTER, MOST_LESIONS, crosses, place_line, provenance_lines
 from lnsdk.report.tiles import FOUND, KNOWN, Mark, Tile, draw_sheet
 from lnsdk.results import Box, Detections, Lesion, Point
-
-HIT_IOBB = 0.3
-"""Share of a detected box that must lie in a known lesion's for a hit (LENS VI-C)."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,11 @@ class Comparison:
 
 
 def compare(detections: Detections, known: Sequence[Known]) -> Comparison:
-    """Match detections with known lesions; a hit has `HIT_IOBB` of the detected box inside the known one."""
+    """Match detections with known lesions; a hit has `HIT_OVERLAP` of the detected box inside the known one."""
     lesions = detections.lesions
     found = np.array([lesion.box for lesion in lesions], np.float32).reshape(-1, 6)
     wanted = np.array([each.box for each in known], np.float32).reshape(-1, 6)
-    hit = ops.iobb(found, wanted) >= HIT_IOBB
+    hit = ops.iobb(found, wanted) >= HIT_OVERLAP
     hits = tuple(lesions[int(column.argmax())] if column.any() else None for column in hit.T)
     misses = np.flatnonzero(~hit.any(axis=1))
     return Comparison(tuple(known), hits, tuple(lesions[index] for index in misses))

@@ -109,7 +109,7 @@ def test_failed_gate_leaves_what_was_there(
 
     def refuse(*_: object) -> list[dict[str, object]]:
         with pytest.raises(InputError, match="no bundle"):  # what a kill at this moment would leave
-            read_bundle(tmp_path / "bundle.partial")
+            read_bundle(next(tmp_path.glob(".bundle-*/new")))
         raise ParityError("differs")
 
     monkeypatch.setattr(lens_bundle, "compare_detectors", refuse)
@@ -131,15 +131,24 @@ def test_a_folder_that_is_no_bundle_is_left_alone(network: Lens, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_leftovers_of_a_kill_are_replaced(tmp_path: Path) -> None:
+def test_replacing_touches_nothing_but_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("bundle/configs", "bundle.partial", "bundle.old"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "bundle/configs/metadata.json").write_text("{}")
-    (tmp_path / "bundle.partial/stale").write_text("")
-    with replaced_bundle(tmp_path / "bundle") as partial:
+    monkeypatch.chdir(tmp_path)
+    with replaced_bundle(Path("bundle")) as partial:
         assert list(partial.iterdir()) == []
         (partial / "new").write_text("")
-    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["bundle", "bundle/new"]
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert names == ["bundle", "bundle.old", "bundle.partial", "bundle/new"]
+
+
+def test_the_folder_that_one_stands_in_can_be_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with replaced_bundle(Path()) as partial:
+        (partial / "new").write_text("")
+    assert (tmp_path / "here/new").is_file()
 
 
 def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None:

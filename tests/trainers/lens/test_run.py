@@ -51,6 +51,8 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     card = (bundle / "docs/README.md").read_text()
     assert f"a score of {detector.provenance.threshold:.3f}" in card
     assert "5 phantom CTs" in card
+    assert "No real CT was used." in card
+    assert "1 volumes (0 with a real CT as background, 1 phantoms)" in card
     assert read_bundle(bundle).name == "lens-edge"
     assert (tmp_path / "run/validation/froc.png").stat().st_size > 0
     detector(chest_phantom(7, slices=8, spacing=(1.6, 1.6, 5.0), size=256).volume)
