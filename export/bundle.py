@@ -121,7 +121,15 @@ def write_metadata(
 
 
 def update_metadata(folder: Path, changes: Mapping[str, Any]) -> None:
-    """Change settings of the `lnsdk` section of a written bundle, and hash its files and its description again."""
+    """Change settings of the `lnsdk` section of a written bundle, and hash its files and its description again.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle, whose files other than the graphs may have changed.
+    changes : mapping
+        New values; the others stay.
+    """
     path = folder / METADATA
     metadata = json.loads(path.read_text())
     metadata["lnsdk"] |= {**changes, "files": file_hashes(folder)}

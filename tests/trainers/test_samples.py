@@ -83,15 +83,26 @@ def test_window_beyond_the_grid_is_air() -> None:
     assert (sample.slices > 50).any()
 
 
-def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridCase) -> None:
-    """Where a lesion was inserted, the grid differs from that of the same case without lesions, inside its boxes."""
-    case = make_case(plan)
-    assert len(case.lesions) >= 3
-    assert set(grid_case.lesion) == set(range(len(case.lesions)))
-    assert (grid_case.boxes[:, 3:] > grid_case.boxes[:, 1:3]).all()
-    depth, height, width = grid_case.grid.shape
-    assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
-    assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
+def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridCase, tmp_path: Path) -> None:
+    """Where a lesion was inserted, the grid differs from that of the same case without lesions, and nowhere else."""
+    empty = plan.without_lesions()
+    write_grid_case(make_case(empty), tmp_path)
+    (untouched,) = read_grid_cases(tmp_path, [empty.id])
+    changed = np.abs(grid_case.grid.astype(np.float32) - untouched.grid)
+    assert len(set(grid_case.lesion)) >= 3
+    for lesion in set(grid_case.lesion.tolist()):
+        rows = grid_case.boxes[grid_case.lesion == lesion]
+        low, high = rows[:, 1:3].min(axis=0), rows[:, 3:].max(axis=0)
+        corner = np.maximum(np.floor([*low, rows[0, 0]]).astype(int) - 4, 0)
+        x, y, z = (slice(a, b) for a, b in zip(corner, np.ceil([*high, rows[-1, 0]]).astype(int) + 5, strict=True))
+        near = changed[z, y, x]
+        places = np.argwhere(near > near.max() / 3)[:, ::-1] + corner
+        sizes = np.prod(rows[:, 3:] - rows[:, 1:3], axis=1)
+        middle = np.average((rows[:, 1:3] + rows[:, 3:]) / 2, axis=0, weights=sizes)
+        np.testing.assert_allclose(places[:, :2].mean(axis=0), middle, atol=1.0)
+        np.testing.assert_allclose(places[:, 2].mean(), np.average(rows[:, 0], weights=sizes), atol=0.5)
+        np.testing.assert_allclose(places[:, :2].min(axis=0) - 0.5, low, atol=1.6)
+        np.testing.assert_allclose(places[:, :2].max(axis=0) + 0.5, high, atol=1.6)
 
 
 def test_grid_is_the_one_of_the_runtime(plan: CasePlan, grid_case: GridCase) -> None:

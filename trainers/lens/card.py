@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
@@ -12,6 +12,12 @@ from lnsdk.trainers.common.simulation import SCOPES, training_phantoms
 from lnsdk.trainers.lens.settings import PAPER_RUNTIME, LensSettings
 from lnsdk.trainers.lens.train import GRADIENT_NORM
 from lnsdk.trainers.networks.lens import FULL_WINDOW
+
+DIFFERENCES = "## Differs from the paper"
+"""Last section of a card; what is measured later goes before it."""
+
+MEASURED = "## Test (simulated lesions)"
+"""First section of what is measured later."""
 
 CARD = """# {name}
 
@@ -51,9 +57,25 @@ IoBB of at least 0.3.
 The operating point, a score of {point.threshold:.3f}, gives {point.false_positives:.2f} false positives per volume and
 a sensitivity of {point.sensitivity:.3f}. It was chosen on the same set, so expect less of it elsewhere.
 
-## Differs from the paper
+{last}
 
 {differences}
+"""
+
+TEST = """{title}
+
+{volumes} volumes ({real} with a real CT as background, {phantoms} phantoms) of {patients} patients, phantoms counted as
+one each, neither trained nor validated on; {lesions} lesions, insertion seeds {seeds}. A hit has a 3D IoBB of at least
+0.3. Sensitivity is the mean over 1/8 to 8 false positives per volume, with a 95 % interval from resampled patients.
+
+| simulated lesions | number | sensitivity | 95 % interval |
+|---|---|---|---|
+{rows}
+
+The same insertions without contrast changed the score at their places by {rise:+.4f} on average ({insertions}
+insertions); {before:.1%} of the places reached the operating point before, {after:.1%} after.
+
+{real_lesions}
 """
 
 
@@ -98,8 +120,53 @@ def model_card(
         sensitivity=" | ".join(f"{value:.3f}" for value in curve.sensitivity),
         mean=curve.mean_sensitivity,
         point=point,
+        last=DIFFERENCES,
         differences=differences(settings),
     )
+
+
+def add_measurements(card: str, evaluation: Evaluation, control: Mapping[str, float], real_lesions: str) -> str:
+    """A card with the sections of a test, in place of those of an earlier one.
+
+    Parameters
+    ----------
+    card : str
+        Markdown, written by `model_card`.
+    evaluation : Evaluation
+        On the simulated test set.
+    control : mapping
+        Row of `control.json` over all insertions.
+    real_lesions : str
+        Markdown with a heading of its own.
+
+    Returns
+    -------
+    str
+    """
+    before, last, differs = card.partition(DIFFERENCES)
+    tables = ("ranking", "lesion type", "lesion size", "background")
+    chosen = [row for row in evaluation.rows if row.table in tables and (row.ranking, row.overlap) == ("fused", "iobb")]
+    rows = [
+        f"| {'all' if row.table == 'ranking' else row.label} | {row.froc.lesions} | {row.froc.mean_sensitivity:.3f} | "
+        f"{row.froc.mean_interval[0]:.3f} to {row.froc.mean_interval[1]:.3f} |"
+        for row in chosen
+    ]
+    test = TEST.format(
+        title=MEASURED,
+        volumes=sum(evaluation.volumes.values()),
+        real=evaluation.volumes["real"],
+        phantoms=evaluation.volumes["phantom"],
+        patients=evaluation.patients,
+        lesions=evaluation.lesions,
+        seeds=", ".join(map(str, evaluation.seeds)),
+        rows="\n".join(rows),
+        rise=control["mean_rise"],
+        insertions=control["changed"],
+        before=control["share_above_operating_point_before"],
+        after=control["share_above_operating_point_after"],
+        real_lesions=real_lesions.strip(),
+    )
+    return before.partition(MEASURED)[0].rstrip() + "\n\n" + test + "\n" + last + differs
 
 
 def _origins(backgrounds: Sequence[Background]) -> str:

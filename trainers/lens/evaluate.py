@@ -12,6 +12,7 @@ import numpy as np
 from lnsdk import Detector, Volume, read
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
+from lnsdk.export.bundle import update_metadata
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
 from lnsdk.trainers.common.evaluation import (
@@ -36,6 +37,7 @@ from lnsdk.trainers.common.real_lesions import (
     sarcoma_placements,
 )
 from lnsdk.trainers.common.simulation import CasePlan, evaluation_case, make_case, plan_evaluation
+from lnsdk.trainers.lens.card import add_measurements
 
 SEEDS = (1, 2, 3)
 """Insertion seeds of the test set."""
@@ -57,7 +59,9 @@ SARCOMA_TABLE = "ct/sts/lesion_boxes.csv"
 """Tables of the real lesions, below the folder with the real CTs."""
 
 
-def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[int] = SEEDS) -> None:
+def evaluate(
+    bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[int] = SEEDS, into_card: bool = False
+) -> None:
     """Measure a bundle and write the report.
 
     Parameters
@@ -70,12 +74,17 @@ def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[in
         Receives the report of the simulated test set (Markdown, JSON, curves), `control.json` and `real_lesions.md`.
     seeds : sequence of int
         Insertion seeds.
+    into_card : bool
+        Write the results into the model card of `bundle` too, which must be named, and hash the bundle again.
 
     Raises
     ------
     InputError
+        ``no-bundle`` when the card of an unnamed bundle is to be written.
         ``data-root`` when a CT or a table of real lesions is not at its place; nothing was run then.
     """
+    if into_card and bundle is None:
+        raise InputError("no-bundle", "name the bundle whose card is to be written: --bundle DIR")
     backgrounds = load_backgrounds(data_root, role="test")
     load_backgrounds(data_root, role="train")
     _check_tables(data_root)
@@ -89,12 +98,25 @@ def evaluate(bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[in
     total = sum(map(len, plans.values()))
     with TrainingProgress("testing", total, 0) as progress:
         results = run_cases(detect, _cases(plans), lambda _: progress.advance({}))
-    write_report(summarize(results), out, f"{detector.provenance.model}, test")
+    evaluation = summarize(results)
+    write_report(evaluation, out, f"{detector.provenance.model}, test")
 
     control = zero_contrast_control(detect, _controls(_spread(plans[seeds[0]], CONTROLS)))
     point = read_settings(read_bundle(bundle)).threshold
-    (out / "control.json").write_text(json.dumps(_control_record(control, point), indent=1) + "\n")
-    (out / "real_lesions.md").write_text(_real_lesions(detect, backgrounds, data_root))
+    record = _control_record(control, point)
+    (out / "control.json").write_text(json.dumps(record, indent=1) + "\n")
+    real_lesions = _real_lesions(detect, backgrounds, data_root)
+    (out / "real_lesions.md").write_text(real_lesions)
+    if bundle is not None and into_card:
+        path = bundle / "docs" / "README.md"
+        row = record["insertions"]["all"]
+        path.write_text(add_measurements(path.read_text(), evaluation, row, _one_level_down(real_lesions)))
+        update_metadata(bundle, {})
+
+
+def _one_level_down(markdown: str) -> str:
+    """Markdown whose headings are one level lower, to be a section of another text."""
+    return "\n".join(f"#{line}" if line.startswith("#") else line for line in markdown.splitlines())
 
 
 def _cases(plans: dict[int, list[CasePlan]]) -> Iterator[EvaluationCase]:

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("no-data", f"name the folder with the real CTs: --data DIR or {DATA_VARIABLE}")
     if not Path(data).is_dir():
         raise InputError("no-data", f"there is no folder at {data}; --data names the folder that holds ct/")
-    _evaluator()(options.bundle, Path(data), output_folder(options.output))
+    _evaluator()(options.bundle, Path(data), output_folder(options.output), into_card=options.card)
     print((options.output / "froc.md").read_text())
     return 0
 
@@ -40,10 +40,16 @@ def _parser() -> ArgumentParser:
         "evaluate",
         "Measure a detector: sensitivity over false positives on simulated lesions by type, size, expert and "
         "background with bootstrap intervals, the control without contrast, and the ranks of real lesions.",
-        ["lnsdk evaluate lens --data data -o report", "lnsdk evaluate lens --bundle run/bundle --data data -o report"],
+        [
+            "lnsdk evaluate lens --data data -o report",
+            "lnsdk evaluate lens --bundle run/bundle --card --data data -o report",
+        ],
     )
     parser.add_argument("method", choices=["lens"], help="what to measure")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the report; made when missing")
     parser.add_argument("--bundle", type=Path, help="model bundle (default: the one in the package)")
+    parser.add_argument(
+        "--card", action="store_true", help="write the results into the model card of --bundle, and hash it again"
+    )
     parser.add_argument("--data", type=Path, help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     return parser

@@ -4,7 +4,7 @@ import numpy as np
 
 from lnsdk.trainers.common.evaluation import CaseResult, Found, OperatingPoint, summarize
 from lnsdk.trainers.lens import card
-from lnsdk.trainers.lens.card import differences, model_card
+from lnsdk.trainers.lens.card import add_measurements, differences, model_card
 from lnsdk.trainers.lens.settings import EDGE_RUNTIME, PAPER_RUNTIME, edge, paper
 
 BOX = np.array([[0.0, 0.0, 0.0, 2.0, 2.0, 2.0]])
@@ -20,6 +20,25 @@ def test_card_says_what_was_reached_and_how() -> None:
     assert "the rest are in the image and train as background" in text
     assert "## Differs from the paper" in text
     assert card.CARD.splitlines()[0].format(name="tiny") == text.splitlines()[0]
+
+
+def test_measurements_take_the_place_of_earlier_ones() -> None:
+    found = Found(BOX, np.array([0.9]), {"lung": np.array([0.9])})
+    result = CaseResult("a", BOX, ("lung",), np.array([5.0]), np.zeros((0, 6)), "phantom", 0, found)
+    evaluation = summarize([result], bootstraps=20)
+    fresh = model_card("tiny", "edge", edge(), (), evaluation, OperatingPoint(0.42, 0.75, 0.5))
+    control = {
+        "changed": 7,
+        "mean_rise": -0.00021,
+        "share_above_operating_point_before": 0.25,
+        "share_above_operating_point_after": 0.125,
+    }
+    once = add_measurements(fresh, evaluation, control, "## Real lesions\n\nnone found")
+    assert "| all | 1 | 1.000 | 1.000 to 1.000 |" in once
+    assert "by -0.0002 on average (7\ninsertions); 25.0% of the places reached" in once
+    assert "point before, 12.5% after." in once
+    assert once.index("## Validation") < once.index("## Test") < once.index("## Real") < once.index("## Differs")
+    assert add_measurements(once, evaluation, control, "## Real lesions\n\nnone found") == once
 
 
 def test_differences_follow_the_settings() -> None:

@@ -9,11 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import densenet121
 
+from lnsdk.bundle import read_bundle
 from lnsdk.pipelines.proposals import apply_deltas
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, EDGE, PAPER, ImageFeatures, Lens, box_offsets, roi_align
 
 MULTIPLY_ADDS = 1.2e9
+EXPORTED_BYTES = 8e6
 """Most that a centre slice of 368 x 368 may cost with the edge sizes."""
 
 
@@ -63,6 +65,9 @@ def test_edge_costs(edge: Lens) -> None:
         edge.propose(fused)
         edge.head(fused, torch.tensor([[0.0, 0.0, 40.0, 40.0]]).expand(1, 100, 4))
     assert counter.get_total_flops() / 2 <= MULTIPLY_ADDS
+    files = read_bundle().path / "models"
+    for suffix in ("onnx", "ts"):
+        assert 0 < sum(file.stat().st_size for file in files.glob(f"*.{suffix}")) < EXPORTED_BYTES
 
 
 def test_only_the_batch_s_expert_learns(edge: Lens) -> None:
