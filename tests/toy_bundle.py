@@ -74,7 +74,7 @@ def write_bundle(path: Path, files: dict[str, bytes], **settings: Any) -> Path:
         "grid": {"spacing": [0.8, 0.8, 2.0], "multiple": 16, "images": 3, "channels": 3, "stride": 4},
         "window": [-1024, 3071],
         "proposals": {"pre_nms": 6000, "post_nms": 100, "iou": 0.7, "min_score": 0.01},
-        "detections": {"iou": 0.5, "per_slice": 50, "min_score": 0.05, "proposal_weight": 0.0, "stack_iou": 0.5},
+        "detections": {"iou": 0.5, "per_slice": 50, "min_score": 0.05, "stack_iou": 0.5},
         "box_deltas": {"weights": [10, 10, 5, 5]},
         "threshold": 0.5,
         "max_batch": 8,

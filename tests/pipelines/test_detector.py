@@ -128,7 +128,7 @@ def test_no_proposal_gives_an_empty_result(toy: Path) -> None:
 
 
 def test_no_surviving_box_gives_an_empty_result(tmp_path: Path) -> None:
-    detections = {"iou": 0.5, "per_slice": 50, "min_score": 1.0, "proposal_weight": 0.0, "stack_iou": 0.5}
+    detections = {"iou": 0.5, "per_slice": 50, "min_score": 1.0, "stack_iou": 0.5}
     detector = Detector(write_toy_bundle(tmp_path / "toy", detections=detections), threshold=0)
     assert detector(ball((9, 80, 90), (1, 1, 2), (40, 40, 4))).lesions == ()
 

@@ -20,7 +20,6 @@ SETTINGS = Settings(
     proposal_min_score=0.01,
     detection_iou=0.5,
     detection_min_score=0.05,
-    proposal_weight=0.0,
     per_slice=50,
     stack_iou=0.5,
     delta_weights=(10, 10, 5, 5),

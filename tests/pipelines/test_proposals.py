@@ -8,7 +8,6 @@ from lnsdk.ops import nms
 from lnsdk.pipelines.proposals import (
     SliceBoxes,
     apply_deltas,
-    combine_scores,
     decode_proposals,
     pad_rois,
     select_boxes,
@@ -21,7 +20,7 @@ WEIGHTS = SETTINGS.delta_weights
 
 
 def naive_proposals(centerness: Array, distances: Array) -> Array:
-    """Decode pixel by pixel, then sort, suppress and cut: score, box, and all experts' centerness."""
+    """Decode pixel by pixel, then sort, suppress and cut."""
     found = []
     experts, height, width = centerness.shape
     for expert in range(experts):
@@ -31,10 +30,10 @@ def naive_proposals(centerness: Array, distances: Array) -> Array:
                     left, top, right, bottom = distances[expert, :, j, i]
                     x1, x2 = max(4 * i - left, -0.5), min(4 * i + right, 4 * width - 0.5)
                     y1, y2 = max(4 * j - top, -0.5), min(4 * j + bottom, 4 * height - 0.5)
-                    found.append((centerness[expert, j, i], x1, y1, x2, y2, *centerness[:, j, i]))
+                    found.append((centerness[expert, j, i], x1, y1, x2, y2))
     found.sort(key=lambda row: -row[0])
-    rows = np.array(found, np.float32).reshape(-1, 5 + experts)[: SETTINGS.pre_nms]
-    return rows[nms(rows[:, 1:5], rows[:, 0], SETTINGS.proposal_iou)][: SETTINGS.post_nms]
+    rows = np.array(found, np.float32).reshape(-1, 5)[: SETTINGS.pre_nms]
+    return rows[nms(rows[:, 1:], rows[:, 0], SETTINGS.proposal_iou)][: SETTINGS.post_nms, 1:]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -42,33 +41,28 @@ def test_proposals_are_those_of_the_loop(seed: int) -> None:
     random = np.random.default_rng(seed)
     centerness = random.random((3, 9, 12), np.float32) ** 4
     distances = (random.random((3, 4, 9, 12), np.float32) * 12 + 0.1).astype(np.float32)
-    boxes, own = decode_proposals(centerness, distances, SETTINGS)
-    expected = naive_proposals(centerness, distances)
-    assert np.allclose(boxes, expected[:, 1:5])
-    assert np.array_equal(own, expected[:, 5:])
+    assert np.allclose(decode_proposals(centerness, distances, SETTINGS), naive_proposals(centerness, distances))
 
 
 def test_only_the_best_scores_go_on() -> None:
     centerness = np.linspace(0.1, 0.9, 48, dtype=np.float32).reshape(1, 6, 8)
     distances = np.full((1, 4, 6, 8), 1, np.float32)
     few = replace(SETTINGS, pre_nms=5, post_nms=3)
-    boxes, _ = decode_proposals(centerness, distances, few)
+    boxes = decode_proposals(centerness, distances, few)
     assert boxes[:, 0].tolist() == [27, 23, 19]
     assert boxes[:, 1].tolist() == [19, 19, 19]
-    boxes, _ = decode_proposals(centerness, distances, replace(SETTINGS, pre_nms=5))
-    assert len(boxes) == 5
+    assert len(decode_proposals(centerness, distances, replace(SETTINGS, pre_nms=5))) == 5
 
 
 def test_equal_scores_keep_the_order_of_the_map() -> None:
     centerness = np.full((1, 2, 3), 0.5, np.float32)
-    boxes, _ = decode_proposals(centerness, np.full((1, 4, 2, 3), 1, np.float32), replace(SETTINGS, pre_nms=4))
+    boxes = decode_proposals(centerness, np.full((1, 4, 2, 3), 1, np.float32), replace(SETTINGS, pre_nms=4))
     assert boxes[:, :2].tolist() == [[-0.5, -0.5], [3, -0.5], [7, -0.5], [-0.5, 3]]
 
 
 def test_nothing_above_the_threshold_gives_no_proposal() -> None:
-    empty, own = decode_proposals(np.zeros((2, 3, 4), np.float32), np.ones((2, 4, 3, 4), np.float32), SETTINGS)
+    empty = decode_proposals(np.zeros((2, 3, 4), np.float32), np.ones((2, 4, 3, 4), np.float32), SETTINGS)
     assert empty.shape == (0, 4)
-    assert own.shape == (0, 2)
 
 
 def test_broken_values_give_no_proposal() -> None:
@@ -77,7 +71,7 @@ def test_broken_values_give_no_proposal() -> None:
     distances = np.full((1, 4, 2, 3), 1, np.float32)
     distances[0, :, 1, 1] = np.nan
     distances[0, :, 1, 2] = 0
-    boxes, _ = decode_proposals(centerness, distances, SETTINGS)
+    boxes = decode_proposals(centerness, distances, SETTINGS)
     assert np.isfinite(boxes).all()
     assert len(boxes) == 3
 
@@ -103,14 +97,6 @@ def test_growth_is_limited() -> None:
     rois = np.array([[0, 0, 16, 16]], np.float32)
     grown = apply_deltas(rois, np.array([[[0, 0, 1e6, 1e6]]], np.float32), WEIGHTS)
     assert np.allclose(grown[0, 0, 2:] - grown[0, 0, :2], 1000)
-
-
-def test_scores_of_both_stages_are_combined() -> None:
-    scores = np.array([[0.9, 0.4], [0.9, 0.1]], np.float32)
-    centerness = np.array([[0.4, 0.1], [0.9, 0.4]], np.float32)
-    assert combine_scores(scores, centerness, 0.0) is scores
-    assert np.allclose(combine_scores(scores, centerness, 0.5), [[0.6, 0.2], [0.9, 0.2]])
-    assert np.allclose(combine_scores(scores, centerness, 1.0), centerness)
 
 
 def test_experts_are_pooled_and_suppress_each_other() -> None:

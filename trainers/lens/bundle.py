@@ -262,7 +262,7 @@ def _real_inputs(
             triples = tuple(part[offset : offset + batch] for part in features for offset in (0, 3, 6))
             maps, centerness, distances = fuse(*triples)
         rois = pad_rois(
-            [decode_proposals(*parts, every)[0] for parts in zip(centerness.numpy(), distances.numpy(), strict=True)]
+            [decode_proposals(*parts, every) for parts in zip(centerness.numpy(), distances.numpy(), strict=True)]
         )
         inputs["image"].append((slices[3 : 3 + batch],))
         inputs["fuse"].append(triples)

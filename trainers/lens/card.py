@@ -199,7 +199,4 @@ def differences(settings: LensSettings) -> str:
         f"{PAPER_RUNTIME.proposals['post_nms']}, {PAPER_RUNTIME.detections['min_score']:g}, "
         f"{PAPER_RUNTIME.detections['stack_iou']:g})",
     ]
-    weight = runtime.detections["proposal_weight"]
-    if weight:
-        rows.append(f"score: geometric mean of head and proposal, which weighs {weight:g}; the paper's is the head's")
     return "\n".join(f"- {row}" for row in rows)

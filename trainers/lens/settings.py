@@ -26,17 +26,16 @@ class Runtime:
 
 PAPER_RUNTIME = Runtime(
     proposals={"pre_nms": 6000, "post_nms": 300, "iou": PROPOSAL_IOU, "min_score": 0.0},
-    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.05, "proposal_weight": 0.0, "stack_iou": 0.5},
+    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.05, "stack_iou": 0.5},
 )
 """Reference [25] of the paper; stack_iou is its theta (VI-B)."""
 
 EDGE_RUNTIME = Runtime(
     proposals={"pre_nms": 1000, "post_nms": 100, "iou": PROPOSAL_IOU, "min_score": 0.02},
-    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "proposal_weight": 0.5, "stack_iou": 0.3},
+    detections={"iou": 0.5, "per_slice": 50, "min_score": 0.02, "stack_iou": 0.3},
 )
 """Fewer proposals bound what suppression and head cost on a CPU. Boxes join at a lower overlap than the paper's,
-because lesions of a few pixels change by as much between slices. Scores take both stages into account: on the
-validation set that raised the mean sensitivity of two early networks by a sixth and by a quarter."""
+because lesions of a few pixels change by as much between slices."""
 
 
 @dataclass(frozen=True)

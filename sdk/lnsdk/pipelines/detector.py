@@ -16,7 +16,7 @@ from lnsdk.io import read
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.lesions import lesions_in_patient
-from lnsdk.pipelines.proposals import SliceBoxes, combine_scores, decode_proposals, pad_rois, select_boxes, stack_slices
+from lnsdk.pipelines.proposals import SliceBoxes, decode_proposals, pad_rois, select_boxes, stack_slices
 from lnsdk.pipelines.settings import GRAPHS, read_settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
@@ -202,24 +202,19 @@ class Detector:
                 decode_proposals(centerness, distances, self._settings)
                 for centerness, distances in zip(fused["centerness"], fused["distances"], strict=True)
             ]
-        rois = [boxes for boxes, _ in proposals]
-        if not any(map(len, rois)):
+        if not any(map(len, proposals)):
             return []
         with watch("head"):
-            found = self._head.run({"features": fused["features"], "rois": pad_rois(rois)})
+            found = self._head.run({"features": fused["features"], "rois": pad_rois(proposals)})
         with watch("decode"):
             return [
-                self._slice_boxes(batch.start + index, *both, found["scores"][index], found["offsets"][index], shape)
-                for index, both in enumerate(proposals)
+                self._slice_boxes(batch.start + index, rois, found["scores"][index], found["offsets"][index], shape)
+                for index, rois in enumerate(proposals)
             ]
 
-    def _slice_boxes(
-        self, index: int, rois: Array, centerness: Array, scores: Array, deltas: Array, shape: tuple[int, int]
-    ) -> SliceBoxes:
-        """Boxes of one slice; what the head says of the padding behind its `rois` is dropped."""
+    def _slice_boxes(self, index: int, rois: Array, scores: Array, deltas: Array, shape: tuple[int, int]) -> SliceBoxes:
         count = len(rois)
-        combined = combine_scores(scores[:count], centerness, self._settings.proposal_weight)
-        boxes = select_boxes(rois, combined, deltas[:count], self._experts, shape, self._settings)
+        boxes = select_boxes(rois, scores[:count], deltas[:count], self._experts, shape, self._settings)
         return SliceBoxes(*boxes, np.full(len(boxes[0]), index, np.int64))
 
     def _warm_up(self) -> None:

@@ -70,7 +70,7 @@ class Stacks:
         return Stacks(self.boxes[chosen], self.scores[chosen], self.expert_scores[chosen], self.key_boxes[chosen])
 
 
-def decode_proposals(centerness: Array, distances: Array, settings: Settings) -> tuple[Array, Array]:
+def decode_proposals(centerness: Array, distances: Array, settings: Settings) -> Array:
     """Turn one slice's maps into proposals, all experts' pooled.
 
     Parameters
@@ -84,10 +84,8 @@ def decode_proposals(centerness: Array, distances: Array, settings: Settings) ->
 
     Returns
     -------
-    boxes : ndarray of float32, shape (N, 4)
-        At most `post_nms`, best first.
-    own : ndarray of float32, shape (N, experts)
-        Every expert's centerness at the pixel that a box came from.
+    ndarray of float32, shape (N, 4)
+        At most `post_nms` boxes, best first.
     """
     scores = centerness.ravel()
     best = _best(scores, settings.proposal_min_score, settings.pre_nms)
@@ -98,9 +96,9 @@ def decode_proposals(centerness: Array, distances: Array, settings: Settings) ->
     height, width = (size * settings.stride for size in centerness.shape[1:])
     boxes = clip(boxes, height, width)
     solid = has_area(boxes)
-    boxes, scores, own = boxes[solid], scores[best][solid], centerness[:, row, column].T[solid]
-    kept = ops.nms(boxes, scores, settings.proposal_iou)[: settings.post_nms]
-    return boxes[kept], own[kept]
+    boxes, scores = boxes[solid], scores[best][solid]
+    kept = ops.nms(boxes, scores, settings.proposal_iou)
+    return np.asarray(boxes[kept[: settings.post_nms]])
 
 
 def pad_rois(proposals: list[Array]) -> Array:
@@ -138,29 +136,6 @@ def apply_deltas(rois: Array, deltas: Array, weights: tuple[float, float, float,
     center = center + scaled[..., :2] * size
     half = np.exp(np.minimum(scaled[..., 2:], np.float32(MAX_DELTA))) * size / 2
     return np.concatenate([center - half, center + half], axis=-1)
-
-
-def combine_scores(scores: Array, centerness: Array, weight: float) -> Array:
-    """Score boxes by both stages of every expert: the weighted geometric mean of its head's and its proposal's score.
-
-    Parameters
-    ----------
-    scores : ndarray of float32, shape (R, experts)
-        Probabilities that the head gives.
-    centerness : ndarray of float32, shape (R, experts)
-        Those of the proposal networks.
-    weight : float
-        Of the centerness, 0 to 1. With 0 the score is the head's alone, as in LENS (IV-C); with 0.5 boxes are in the
-        order of the product, the probability that a detector of two stages gives (Zhou et al., "Probabilistic
-        two-stage detection", 2021, eq. 2).
-
-    Returns
-    -------
-    ndarray of float32, shape (R, experts)
-    """
-    if weight == 0:
-        return scores
-    return np.asarray(scores ** np.float32(1 - weight) * centerness ** np.float32(weight))
 
 
 def select_boxes(

@@ -32,8 +32,6 @@ class Settings:
         IoU above which proposals suppress each other; the centerness that a proposal must exceed.
     detection_iou, detection_min_score : float
         The same for the boxes of the head.
-    proposal_weight : float
-        Share of the proposal's centerness in a box's score; see `lnsdk.pipelines.proposals.combine_scores`.
     per_slice : int
         Most boxes of a slice.
     stack_iou : float
@@ -56,7 +54,6 @@ class Settings:
     proposal_min_score: float
     detection_iou: float
     detection_min_score: float
-    proposal_weight: float
     per_slice: int
     stack_iou: float
     delta_weights: tuple[float, float, float, float]
@@ -104,7 +101,6 @@ def read_settings(bundle: Bundle) -> Settings:
         proposal_min_score=proposals.number("min_score"),
         detection_iou=detections.number("iou"),
         detection_min_score=detections.number("min_score"),
-        proposal_weight=detections.number("proposal_weight"),
         per_slice=detections.integer("per_slice"),
         stack_iou=detections.number("stack_iou"),
         delta_weights=(dx, dy, dw, dh),

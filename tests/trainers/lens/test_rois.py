@@ -69,7 +69,6 @@ def runtime_settings(before: int, after: int) -> Settings:
         proposal_min_score=0.0,
         detection_iou=0.5,
         detection_min_score=0.0,
-        proposal_weight=0.0,
         per_slice=50,
         stack_iou=0.5,
         delta_weights=DELTA_WEIGHTS,
@@ -83,7 +82,7 @@ def test_training_decodes_as_the_runtime_does(seed: int) -> None:
     centerness = torch.randn(1, 2, 16, 16, generator=generator)
     distances = 6 * torch.rand(1, 2, 4, 16, 16, generator=generator)
     (ours,) = decode_proposals(Proposals(centerness, distances), 200, 50, 64)
-    theirs, _ = runtime.decode_proposals(
+    theirs = runtime.decode_proposals(
         centerness[0].sigmoid().numpy(), distances[0].numpy() * STRIDE, runtime_settings(200, 50)
     )
     assert len(ours) > 20
