@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lnsdk.cli.__main__ import main
+from lnsdk.errors import InputError
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.networks.lens import EDGE, Lens
 from lnsdk.volume import Volume
@@ -57,6 +58,19 @@ def test_train(
     assert words in refuse(["train", "lens", "-o", str(tmp_path / "run"), *given], capsys)
 
 
+def test_train_looks_for_the_validation_cts_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: Path, role: str) -> tuple[()]:
+        if role == "validation":
+            raise InputError("data-root", "a validation CT is not there")
+        return ()
+
+    monkeypatch.setattr(lens_run, "load_backgrounds", load)
+    said = refuse(["train", "lens", "--data", str(tmp_path), "-o", str(tmp_path / "run")], capsys)
+    assert "a validation CT is not there" in said
+
+
 def missing(path: Path) -> None:
     path.unlink(missing_ok=True)
 
@@ -89,7 +103,9 @@ def no_dictionary(path: Path) -> None:
 )
 def test_export(make: Callable[[Path], None], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(tmp_path / "checkpoint.ckpt")
-    assert words in refuse(["export", str(tmp_path / "checkpoint.ckpt"), "-o", str(tmp_path / "bundle")], capsys)
+    assert words in refuse(
+        ["export", str(tmp_path / "checkpoint.ckpt"), "-o", str(tmp_path / "bundle"), "--threshold", "0.5"], capsys
+    )
     assert not (tmp_path / "bundle").exists()
 
 
@@ -99,7 +115,7 @@ def test_export_verified_on_air(
     torch.save({"network": Lens(4, EDGE).state_dict(), "shape": vars(EDGE)}, tmp_path / "checkpoint.ckpt")
     air = Volume(np.full((8, 64, 64), -1000, np.int16), np.eye(4))
     monkeypatch.setattr("lnsdk.trainers.lens.bundle.read", lambda _: air)
-    arguments = ["export", str(tmp_path / "checkpoint.ckpt"), "-o", str(tmp_path / "bundle")]
+    arguments = ["export", str(tmp_path / "checkpoint.ckpt"), "-o", str(tmp_path / "bundle"), "--threshold", "0.5"]
     assert "only air" in refuse([*arguments, "--verify-on", "air"], capsys)
     assert not (tmp_path / "bundle").exists()
 

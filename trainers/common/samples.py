@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from lnsdk import ops
 from lnsdk.ops.slices import grid_shape
 from lnsdk.phantom import LesionTruth
 from lnsdk.pipelines.grid import cover
+from lnsdk.threads import available_cores
 from lnsdk.trainers.common import simulation
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
@@ -101,14 +101,18 @@ def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
         Receives NAME.npy and NAME.json of every case.
     """
     missing = outdated(plans, folder)
-    workers = min(cpu_count() or 1, max(len(missing), 1))
+    workers = min(available_cores(), max(len(missing), 1))
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         TrainingProgress("simulating cases", len(missing), 0) as progress,
     ):
-        for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
-            done.result()
-            progress.advance({})
+        try:
+            for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
+                done.result()
+                progress.advance({})
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # said now, not when all the others are made
+            raise
 
 
 def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:

@@ -66,10 +66,10 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     check_seed(settings.seed)
     if settings.imagenet is not None:
         load_imagenet(Lens(len(SCOPES), settings.shape).backbone, settings.imagenet)  # said now, not after simulating
-    Console(stderr=True, soft_wrap=True).print(describe_ranges())
     backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
     validation = validation_plans(data_root, settings.seed)
     plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
+    Console(stderr=True, soft_wrap=True).print(describe_ranges())
     prepare_cases(plans, out / "cases")
     network = train(settings, out / "cases", out, [plan.id for plan in plans])
 
