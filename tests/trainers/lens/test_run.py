@@ -10,6 +10,7 @@ from lnsdk.bundle import read_bundle
 from lnsdk.phantom import chest_phantom
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens.settings import LensSettings, edge
+from lnsdk.trainers.lens.train import train as train_lens
 from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
 
 TINY = LensShape(
@@ -35,9 +36,8 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
 
     def train(settings: LensSettings, *arguments: object) -> Lens:
         trained.append(settings.steps)
-        return spread_scores(whole_training(settings, *arguments))  # type: ignore[arg-type]
+        return spread_scores(train_lens(settings, *arguments))  # type: ignore[arg-type]
 
-    whole_training = lens_run.train
     monkeypatch.setattr(lens_run, "train", train)
     monkeypatch.setattr(lens_run, "VALIDATION_PHANTOMS", 1)
     torch.manual_seed(0)
