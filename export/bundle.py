@@ -64,9 +64,15 @@ def replaced_bundle(folder: Path) -> Iterator[Path]:
         partial = Path(workshop, "new")
         partial.mkdir()
         yield partial
-        if place.exists():
-            place.rename(Path(workshop, "old"))
-        partial.rename(place)
+        old = Path(workshop, "old")
+        try:
+            if place.exists():
+                place.rename(old)
+            partial.rename(place)
+        except BaseException:
+            if old.exists() and not place.exists():
+                old.rename(place)
+            raise
 
 
 def write_graphs(folder: Path, graphs: Iterable[ExportGraph]) -> None:
@@ -120,19 +126,12 @@ def write_metadata(
     path.write_text(json.dumps(metadata, indent=1) + "\n")
 
 
-def update_metadata(folder: Path, changes: Mapping[str, Any]) -> None:
-    """Change settings of the `lnsdk` section of a written bundle, and hash its files and its description again.
-
-    Parameters
-    ----------
-    folder : Path
-        The bundle, whose files other than the graphs may have changed.
-    changes : mapping
-        New values; the others stay.
-    """
+def update_documents(folder: Path) -> None:
+    """Hash the files under `docs` of a written bundle again, after they were changed; every other hash stays."""
     path = folder / METADATA
     metadata = json.loads(path.read_text())
-    metadata["lnsdk"] |= {**changes, "files": file_hashes(folder)}
+    documents = {name: digest for name, digest in file_hashes(folder).items() if name.startswith("docs/")}
+    metadata["lnsdk"]["files"] |= documents
     metadata["lnsdk"]["sha256"] = metadata_digest(metadata)
     path.write_text(json.dumps(metadata, indent=1) + "\n")
 

@@ -24,6 +24,11 @@ SCORE_TOLERANCE = 0.001
 """By how much a lesion's score may differ; a lesion this close to the threshold may be missing."""
 
 
+ALONE = 0.002
+"""Share of the lesions below the operating point, but two at least, that may be found by one engine only: rounding
+decides there which of two boxes with almost equal scores suppresses the other."""
+
+
 class ParityError(RuntimeError):
     """An exported graph or a whole detector differs from its reference."""
 
@@ -144,20 +149,21 @@ def check_lesions(reference: Detections, other: Detections, threshold: float) ->
     reference, other : Detections
         As for `compare_lesions`.
     threshold : float
-        Lesions above it must have a partner. What scores next to nothing may lack one: there the rounding of two
-        almost equal scores decides which of two boxes suppresses the other.
+        Operating point: lesions above it must have a partner. Below it `ALONE` of them may lack one.
 
     Raises
     ------
     ParityError
         When scores differ by more than `SCORE_TOLERANCE`, when a lesion that scores more than `SCORE_TOLERANCE` above
-        the threshold has no partner, or when a score is not finite.
+        the threshold has no partner, when more than `ALONE` have none, or when a score is not finite.
     """
     if not np.isfinite([lesion.score for lesion in (*reference.lesions, *other.lesions)]).all():
         raise ParityError("a backend gives scores that are not finite")
     parity = compare_lesions(reference, other)
     if parity.score_difference > SCORE_TOLERANCE:
         raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {SCORE_TOLERANCE}")
+    if len(parity.unmatched) > max(2.0, ALONE * parity.matched):
+        raise ParityError(f"{len(parity.unmatched)} lesions were found by one backend only, {parity.matched} by both")
     alone = [lesion for lesion in parity.unmatched if lesion.score - threshold > SCORE_TOLERANCE]
     if alone:
         best = max(lesion.score for lesion in alone)

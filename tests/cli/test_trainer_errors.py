@@ -120,6 +120,13 @@ def test_export_verified_on_air(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_evaluate_into_a_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "lens", "--card", "-o", str(tmp_path / "report"), "--data", str(tmp_path)]
+    assert "name the bundle folder whose card" in refuse(arguments, capsys)
+    (tmp_path / "model.zip").write_bytes(b"")
+    assert "name the bundle folder whose card" in refuse([*arguments, "--bundle", str(tmp_path / "model.zip")], capsys)
+
+
 def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["evaluate", "lens", "-o", str(tmp_path / "report"), "--data"]
     assert "there is no folder at" in refuse([*arguments, str(tmp_path / "nowhere")], capsys)

@@ -13,7 +13,15 @@ from lnsdk.pipelines.grid import make_grid
 from lnsdk.trainers.common import samples
 from lnsdk.trainers.common.backgrounds import Background, Role
 from lnsdk.trainers.common.evaluation import EvaluationCase
-from lnsdk.trainers.common.samples import GridCase, draw_sample, fingerprint, outdated, read_grid_cases, write_grid_case
+from lnsdk.trainers.common.samples import (
+    GridCase,
+    draw_sample,
+    fingerprint,
+    outdated,
+    prepare_cases,
+    read_grid_cases,
+    write_grid_case,
+)
 from lnsdk.trainers.common.simulation import (
     FULL_SCOPE,
     SCOPES,
@@ -84,12 +92,17 @@ def test_window_beyond_the_grid_is_air() -> None:
 
 
 def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridCase, tmp_path: Path) -> None:
-    """Where a lesion was inserted, the grid differs from that of the same case without lesions, and nowhere else."""
+    """Where a lesion was inserted, the grid differs from that of the same case without lesions."""
     empty = plan.without_lesions()
     write_grid_case(make_case(empty), tmp_path)
     (untouched,) = read_grid_cases(tmp_path, [empty.id])
     changed = np.abs(grid_case.grid.astype(np.float32) - untouched.grid)
-    assert len(set(grid_case.lesion)) >= 3
+    case = make_case(plan)
+    assert len(case.lesions) >= 3
+    assert set(grid_case.lesion) == set(range(len(case.lesions)))
+    depth, height, width = grid_case.grid.shape
+    assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
+    assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
     for lesion in set(grid_case.lesion.tolist()):
         rows = grid_case.boxes[grid_case.lesion == lesion]
         low, high = rows[:, 1:3].min(axis=0), rows[:, 3:].max(axis=0)
@@ -155,6 +168,16 @@ def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, m
     monkeypatch.undo()
     (tmp_path / f"{plan.id}.npy").unlink()
     assert outdated([plan], tmp_path) == [plan]
+
+
+@pytest.mark.slow
+def test_case_making_stops_at_the_first_error(tmp_path: Path, plan: CasePlan) -> None:
+    empty = np.zeros((0, 6), np.float32)
+    broken = replace(plan, id="broken", background=Background("x", tmp_path / "no", "p", "train", empty, (), empty))
+    others = [replace(plan, id=f"case-{n}", lesions=1) for n in range(12)]
+    with pytest.raises(InputError):
+        prepare_cases([broken, *others], tmp_path / "cases")
+    assert len(list((tmp_path / "cases").glob("*.json"))) < len(others)
 
 
 def test_no_seed_or_phantom_is_shared_by_two_sets() -> None:

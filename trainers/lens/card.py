@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
@@ -72,8 +72,7 @@ one each, neither trained nor validated on; {lesions} lesions, insertion seeds {
 |---|---|---|---|
 {rows}
 
-The same insertions without contrast changed the score at their places by {rise:+.4f} on average ({insertions}
-insertions); {before:.1%} of the places reached the operating point before, {after:.1%} after.
+{control}
 
 {real_lesions}
 """
@@ -125,7 +124,7 @@ def model_card(
     )
 
 
-def add_measurements(card: str, evaluation: Evaluation, control: Mapping[str, float], real_lesions: str) -> str:
+def add_measurements(card: str, evaluation: Evaluation, control: str, real_lesions: str) -> str:
     """A card with the sections of a test, in place of those of an earlier one.
 
     Parameters
@@ -134,10 +133,8 @@ def add_measurements(card: str, evaluation: Evaluation, control: Mapping[str, fl
         Markdown, written by `model_card`.
     evaluation : Evaluation
         On the simulated test set.
-    control : mapping
-        Row of `control.json` over all insertions.
-    real_lesions : str
-        Markdown with a heading of its own.
+    control, real_lesions : str
+        Paragraph about the control, and sections about real lesions with headings of their own.
 
     Returns
     -------
@@ -160,10 +157,7 @@ def add_measurements(card: str, evaluation: Evaluation, control: Mapping[str, fl
         lesions=evaluation.lesions,
         seeds=", ".join(map(str, evaluation.seeds)),
         rows="\n".join(rows),
-        rise=control["mean_rise"],
-        insertions=control["changed"],
-        before=control["share_above_operating_point_before"],
-        after=control["share_above_operating_point_after"],
+        control=control,
         real_lesions=real_lesions.strip(),
     )
     return before.partition(MEASURED)[0].rstrip() + "\n\n" + test + "\n" + last + differs

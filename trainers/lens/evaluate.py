@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from lnsdk import Detector, Volume, read
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
-from lnsdk.export.bundle import update_metadata
+from lnsdk.export.bundle import update_documents
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
 from lnsdk.trainers.common.evaluation import (
@@ -37,7 +37,7 @@ from lnsdk.trainers.common.real_lesions import (
     sarcoma_placements,
 )
 from lnsdk.trainers.common.simulation import CasePlan, evaluation_case, make_case, plan_evaluation
-from lnsdk.trainers.lens.card import add_measurements
+from lnsdk.trainers.lens.card import DIFFERENCES, add_measurements
 
 SEEDS = (1, 2, 3)
 """Insertion seeds of the test set."""
@@ -80,11 +80,10 @@ def evaluate(
     Raises
     ------
     InputError
-        ``no-bundle`` when the card of an unnamed bundle is to be written.
+        ``no-card`` when a card is to be written and `bundle` is no folder with the card of a training.
         ``data-root`` when a CT or a table of real lesions is not at its place; nothing was run then.
     """
-    if into_card and bundle is None:
-        raise InputError("no-bundle", "name the bundle whose card is to be written: --bundle DIR")
+    card = _card(bundle) if into_card else None
     backgrounds = load_backgrounds(data_root, role="test")
     load_backgrounds(data_root, role="train")
     _check_tables(data_root)
@@ -107,11 +106,30 @@ def evaluate(
     (out / "control.json").write_text(json.dumps(record, indent=1) + "\n")
     real_lesions = _real_lesions(detect, backgrounds, data_root)
     (out / "real_lesions.md").write_text(real_lesions)
-    if bundle is not None and into_card:
-        path = bundle / "docs" / "README.md"
-        row = record["insertions"]["all"]
-        path.write_text(add_measurements(path.read_text(), evaluation, row, _one_level_down(real_lesions)))
-        update_metadata(bundle, {})
+    if card is not None:
+        text = add_measurements(card.read_text(), evaluation, _describe(record), _one_level_down(real_lesions))
+        card.write_text(text)
+        update_documents(card.parents[1])
+
+
+def _card(bundle: Path | None) -> Path:
+    """Model card of a bundle folder that a training wrote."""
+    card = bundle / "docs" / "README.md" if bundle is not None else None
+    if card is None or not card.is_file() or DIFFERENCES not in card.read_text():
+        raise InputError("no-card", "name the bundle folder whose card `lnsdk train` wrote: --bundle run/bundle")
+    return card
+
+
+def _describe(control: Mapping[str, Any]) -> str:
+    """The record of the control in words."""
+    (_, every), *types = control["insertions"].items()
+    rises = ", ".join(f"{name} {row['mean_rise']:+.4f} ({row['changed']})" for name, row in types)
+    return (
+        f"Control: lesions inserted without contrast into {CONTROLS} volumes of the first seed. Of those that changed "
+        f"a voxel at all, {every['changed']}, the score at their place rose by {every['mean_rise']:+.4f} on average "
+        f"({rises}); {every['share_above_operating_point_before']:.1%} of the places reached the operating point "
+        f"before, {every['share_above_operating_point_after']:.1%} after."
+    )
 
 
 def _one_level_down(markdown: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from lnsdk import Detector
+from lnsdk.errors import InputError
 from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import load_backgrounds
@@ -27,6 +29,7 @@ from lnsdk.trainers.common.simulation import (
 )
 from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
 from lnsdk.trainers.lens.card import model_card
+from lnsdk.trainers.lens.checkpoint import first_line
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train
 from lnsdk.trainers.networks.densenet import load_imagenet
@@ -66,6 +69,8 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     check_seed(settings.seed)
     if settings.imagenet is not None:
         load_imagenet(Lens(len(SCOPES), settings.shape).backbone, settings.imagenet)  # said now, not after simulating
+    if settings.compile:
+        check_compiler()
     backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
     validation = validation_plans(data_root, settings.seed)
     plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
@@ -85,6 +90,24 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     gate = [make_case(plan).volume for plan in (validation[0], validation[-1])]
     write_lens_bundle(network, bundle, name, gate, evaluate)
     return bundle
+
+
+def check_compiler() -> None:
+    """Compile next to nothing, to learn now and not after simulating whether this machine can.
+
+    Raises
+    ------
+    InputError
+        ``compiler``.
+    """
+    try:
+        torch.compile(torch.sin)(torch.ones(1))
+    except RuntimeError as error:
+        reason = first_line(error)
+        raise InputError(
+            "compiler",
+            f"--compile needs a C++ compiler that torch can use ({reason}); install one or leave --compile out",
+        ) from error
 
 
 def validation_plans(data_root: Path | None, seed: int) -> list[CasePlan]:

@@ -44,8 +44,8 @@ def _parser() -> ArgumentParser:
         "torch gives on CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions at "
         "the operating point; otherwise the exit code is 1 and what the folder held stays.",
         [
-            "lnsdk export run/checkpoint.ckpt -o bundle --threshold 0.5",
-            "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.4",
+            "lnsdk export run/checkpoint.ckpt -o bundle --threshold 0.95",
+            "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.95",
         ],
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of `lnsdk train`")
@@ -69,6 +69,6 @@ def _parser() -> ArgumentParser:
         "--threshold",
         type=score,
         required=True,
-        help="operating point: the score from which lesions are reported (`lnsdk train` chooses one by validation)",
+        help="operating point: the score from which lesions are reported (that of a training is in its bundle's card)",
     )
     return parser

@@ -55,7 +55,7 @@ def _read(path: PathLike | Sequence[PathLike], series: str | int | None) -> Volu
         objects, foreign = _read_objects([source for source in sources if not is_image_name(source.name)])
         if images and not any(item.kind == "CT image" for item in objects):
             pixels = {name for image in images for name in pixel_files(image)}
-            foreign -= sum(source.name in pixels for source in sources)
+            foreign -= sum(source.name in pixels for source in sources if not is_image_name(source.name))
             return _with_warning(read_images(images, series), _set_aside(len(objects), foreign, 0))
         if objects:
             return _with_warning(read_dicom(objects, series), _set_aside(0, foreign, len(images)))

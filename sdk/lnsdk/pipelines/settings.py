@@ -39,7 +39,8 @@ class Settings:
     delta_weights : tuple of float
         Divisors of dx, dy, dw, dh.
     threshold : float
-        Operating point: the lesion score at one false positive per validation volume.
+        Operating point: the score from which lesions are reported; a training chooses that of one false positive per
+        validation volume.
     """
 
     experts: tuple[str, ...]

@@ -12,7 +12,7 @@ from lnsdk import Detector
 from lnsdk.backends import BACKENDS
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
-from lnsdk.export.bundle import replaced_bundle
+from lnsdk.export.bundle import replaced_bundle, update_documents
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
@@ -129,6 +129,37 @@ def test_a_folder_that_is_no_bundle_is_left_alone(network: Lens, tmp_path: Path)
         with pytest.raises(InputError, match="name a"):
             write_lens_bundle(network, folder, "tiny", [], accept)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_swap_brings_the_old_bundle_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bundle/configs").mkdir(parents=True)
+    (tmp_path / "bundle/configs/metadata.json").write_text("{}")
+    rename = Path.rename
+
+    def fail_for_the_new(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new)
+    with pytest.raises(OSError, match="no"), replaced_bundle(tmp_path / "bundle"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert (tmp_path / "bundle/configs/metadata.json").is_file()
+
+
+def test_documents_are_hashed_again_and_graphs_are_not(written: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(written, tmp_path / "bundle"))
+    (folder / "docs/README.md").write_text("# measured\n")
+    with pytest.raises(InputError):
+        read_bundle(folder)
+    update_documents(folder)
+    assert read_bundle(folder).sha256 != read_bundle(written).sha256
+    with (folder / "models/head.onnx").open("ab") as file:
+        file.write(b"0")
+    update_documents(folder)
+    with pytest.raises(InputError):
+        read_bundle(folder).graph("head")
 
 
 def test_replacing_touches_nothing_but_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,10 @@ from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, EDGE, PAPER, ImageFeatures, Lens, box_offsets, roi_align
 
 MULTIPLY_ADDS = 1.2e9
-EXPORTED_BYTES = 8e6
 """Most that a centre slice of 368 x 368 may cost with the edge sizes."""
+
+EXPORTED_BYTES = 8e6
+"""Most that the graphs of the edge sizes may take in either format."""
 
 
 @pytest.fixture(scope="module")
