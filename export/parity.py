@@ -162,12 +162,12 @@ def check_lesions(reference: Detections, other: Detections, threshold: float) ->
     parity = compare_lesions(reference, other)
     if parity.score_difference > SCORE_TOLERANCE:
         raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {SCORE_TOLERANCE}")
-    if len(parity.unmatched) > max(2.0, ALONE * parity.matched):
-        raise ParityError(f"{len(parity.unmatched)} lesions were found by one backend only, {parity.matched} by both")
     alone = [lesion for lesion in parity.unmatched if lesion.score - threshold > SCORE_TOLERANCE]
     if alone:
         best = max(lesion.score for lesion in alone)
         raise ParityError(f"{len(alone)} lesions were found by one backend only, the best with score {best:.3f}")
+    if len(parity.unmatched) > max(2.0, ALONE * parity.matched):
+        raise ParityError(f"{len(parity.unmatched)} lesions were found by one backend only, {parity.matched} by both")
     return parity
 
 

@@ -143,7 +143,7 @@ def _parser() -> ArgumentParser:
         "demo",
         "Make a phantom chest CT with known lesions as a DICOM series, detect on it, and show what was found and what "
         "was missed. Patient and lesions are simulated.",
-        ["lnsdk demo -o demo_out", "lnsdk demo -o demo_out --seed 3 --lesions 12 --threshold 0.2"],
+        ["lnsdk demo -o demo_out", "lnsdk demo -o demo_out --seed 3 --lesions 12 --threshold 0.97"],
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to; made when missing")
     parser.add_argument("--seed", type=natural, default=0, help="which patient and lesions (default: 0)")

@@ -107,7 +107,7 @@ def _parser() -> ArgumentParser:
         "Find lesions in a CT and write detections.json, detections.csv and detections.png.",
         [
             "lnsdk detect ct_folder -o out",
-            "lnsdk detect ct.nii.gz -o out --threshold 0.3 --experts lung,universal",
+            "lnsdk detect ct.nii.gz -o out --threshold 0.97 --experts lung,universal",
             "lnsdk detect study.zip -o out --series 1.2.840.113619.2.55",
         ],
     )

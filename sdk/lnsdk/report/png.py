@@ -29,7 +29,7 @@ def draw(detections: Detections) -> Image.Image:
     tiles = [_lesion_tile(number, lesion, lesions, count) for number, lesion in enumerate(lesions, start=1)]
     if not tiles:
         middle = count // 2
-        tiles = [Tile(middle, None, (), ("nothing to mark", f"slice {middle + 1} of {count}"))]
+        tiles = [Tile(middle, None, (), ("no box reached that score", f"slice {middle + 1} of {count}"))]
     return draw_sheet(detections.volume, tiles, _header(detections), FOOTER)
 
 
