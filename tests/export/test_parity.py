@@ -76,3 +76,10 @@ def test_outputs_that_are_not_finite_or_of_another_shape_pass_no_bound() -> None
     assert not _relative_difference(one, one * np.float32("inf")) <= 1
     assert not _relative_difference(one, np.ones(4, np.float32)) <= 1
     assert _relative_difference(one, one) == 0
+
+
+def test_too_many_low_lesions_of_one_backend() -> None:
+    low = [lesion(20 + 10 * n, 0.05) for n in range(3)]
+    assert check_lesions(result(*PAIR, *low[:2]), result(*PAIR), 0.1).matched == 2
+    with pytest.raises(ParityError, match="3 lesions were found by one backend only, 2 by both"):
+        check_lesions(result(*PAIR, *low), result(*PAIR), 0.1)

@@ -6,7 +6,7 @@ import pytest
 
 from lnsdk import Detector
 from lnsdk.bundle import read_bundle
-from lnsdk.export.parity import check_lesions
+from lnsdk.export.parity import SCORE_TOLERANCE, check_lesions
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import load_backgrounds
 
@@ -18,12 +18,15 @@ def test_same_lesions_on_every_ct(data_dir: Path, capsys: pytest.CaptureFixture[
     threshold = read_settings(read_bundle()).threshold
     matched = 0
     for background in load_backgrounds(data_dir):
-        parity = check_lesions(onnx(background.path), torchscript(background.path), threshold)
+        reference = onnx(background.path)
+        parity = check_lesions(reference, torchscript(background.path), threshold)
+        close = [lesion.score for lesion in reference.lesions if abs(lesion.score - threshold) <= SCORE_TOLERANCE]
         with capsys.disabled():
             alone = ", ".join(f"{lesion.score:.3f}" for lesion in parity.unmatched) or "none"
             print(
                 f"\n{background.id}: {parity.matched} matched, boxes within {parity.box_difference:.1e} voxel, "
-                f"scores within {parity.score_difference:.1e}; scores found by one backend alone: {alone}",
+                f"scores within {parity.score_difference:.1e}; scores found by one backend alone: {alone}; "
+                f"lesions this close to the threshold: {', '.join(f'{score:.4f}' for score in close) or 'none'}",
                 end="",
             )
         matched += parity.matched
