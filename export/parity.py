@@ -23,7 +23,6 @@ BOX_TOLERANCE = 0.05
 SCORE_TOLERANCE = 0.001
 """By how much a lesion's score may differ; a lesion this close to the threshold may be missing."""
 
-
 ALONE = 0.01
 """Share of the lesions below the operating point, but two at least, that may be found by one engine only: rounding
 decides there which of two boxes with almost equal scores suppresses the other, and whether a box reaches the lowest

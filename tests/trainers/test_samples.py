@@ -100,6 +100,7 @@ def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridC
     case = make_case(plan)
     assert len(case.lesions) >= 3
     assert set(grid_case.lesion) == set(range(len(case.lesions)))
+    assert (grid_case.boxes[:, 3:] > grid_case.boxes[:, 1:3]).all()
     depth, height, width = grid_case.grid.shape
     assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
     assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()

@@ -20,13 +20,9 @@ from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
 from lnsdk.trainers.lens.bundle import BATCHES, Verdict, _real_inputs, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
-from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
+from lnsdk.trainers.networks.lens import Lens
 from lnsdk.volume import Volume
-
-TINY = LensShape(
-    stem=8, stem_kernel=3, blocks=(1, 1, 1), growth=4, bottleneck=1, pyramid=8, proposal=4, roi_hidden=8,
-    windows=(FULL_WINDOW,),
-)  # fmt: skip
+from tests.trainers.lens.tiny import TINY, spread_scores
 
 
 def accept(_: Detector) -> Verdict:
@@ -35,15 +31,8 @@ def accept(_: Detector) -> Verdict:
 
 @pytest.fixture(scope="module")
 def network() -> Lens:
-    """Untrained, but with scores spread over 0 to 1: a fresh network's are nearly all alike, and all low."""
     torch.manual_seed(0)
-    network = Lens(4, TINY).eval()
-    weights = network.state_dict()
-    for name in weights:
-        if "centerness.2" in name or "head.classify" in name:
-            weights[name] *= 40.0 if name.endswith("weight") else 0.0
-    network.load_state_dict(weights)
-    return network
+    return spread_scores(Lens(4, TINY).eval())
 
 
 @pytest.fixture(scope="module")

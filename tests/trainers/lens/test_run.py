@@ -11,22 +11,8 @@ from lnsdk.phantom import chest_phantom
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens.settings import LensSettings, edge
 from lnsdk.trainers.lens.train import train as train_lens
-from lnsdk.trainers.networks.lens import FULL_WINDOW, Lens, LensShape
-
-TINY = LensShape(
-    stem=8, stem_kernel=3, blocks=(1, 1, 1), growth=4, bottleneck=1, pyramid=8, proposal=4, roi_hidden=8,
-    windows=(FULL_WINDOW,),
-)  # fmt: skip
-
-
-def spread_scores(network: Lens) -> Lens:
-    """Scores over 0 to 1, so that a gate has something to compare: two steps leave them all alike."""
-    weights = network.state_dict()
-    for name in weights:
-        if "centerness.2" in name or "head.classify" in name:
-            weights[name] *= 40.0 if name.endswith("weight") else 0.0
-    network.load_state_dict(weights)
-    return network
+from lnsdk.trainers.networks.lens import Lens
+from tests.trainers.lens.tiny import TINY, spread_scores
 
 
 @pytest.mark.slow

@@ -14,12 +14,8 @@ from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.settings import LensSettings, edge, paper
 from lnsdk.trainers.lens.train import Batch, draw_batch, learning_rate, load_datasets, train
-from lnsdk.trainers.networks.lens import FULL_WINDOW, LensShape
+from tests.trainers.lens.tiny import TINY
 
-TINY = LensShape(
-    stem=8, stem_kernel=3, blocks=(1, 1, 1), growth=4, bottleneck=1, pyramid=8, proposal=4, roi_hidden=8,
-    windows=(FULL_WINDOW,),
-)  # fmt: skip
 STEPS = 6
 NAMES = [scope.name for scope in SCOPES]
 
