@@ -6,10 +6,13 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,19 +55,26 @@ void require_threshold(double iou_threshold) {
         throw py::value_error("iou_threshold must lie in 0..1, got " + std::string(py::str(py::float_(iou_threshold))));
 }
 
+// Refuses the first value that is not usable, if there is any: all are looked at at once, then the first is searched.
+template <class T, class Usable>
+void require_all(const Array<T>& values, const char* name, Usable usable, const char* problem) {
+    const T* data = values.data();
+    const std::size_t count = values.size(), columns = values.ndim() == 2 ? values.shape(1) : 1;
+    bool all = true;
+    for (std::size_t i = 0; i < count; ++i) all &= usable(data[i]);
+    for (std::size_t i = 0; !all && i < count; ++i)
+        if (!usable(data[i])) throw py::value_error(at(name, i / columns) + problem);
+}
+
 template <class T>
 void require_no_nan(const Array<T>& values, const char* name) {
-    const std::size_t columns = values.ndim() == 2 ? values.shape(1) : 1;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(values.size()); ++i)
-        if (std::isnan(values.data()[i])) throw py::value_error(at(name, i / columns) + " is NaN; drop it before the call");
+    require_all(values, name, [](T value) { return value == value; }, " is NaN; drop it before the call");
 }
 
 template <class T>
 void require_finite(const Array<T>& values, const char* name) {
-    const std::size_t columns = values.ndim() == 2 ? values.shape(1) : 1;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(values.size()); ++i)
-        if (!std::isfinite(values.data()[i]))
-            throw py::value_error(at(name, i / columns) + " is NaN or infinite; drop it before the call");
+    constexpr T largest = std::numeric_limits<T>::max();
+    require_all(values, name, [](T value) { return std::abs(value) <= largest; }, " is NaN or infinite; drop it before the call");
 }
 
 template <class T>
@@ -100,35 +110,61 @@ Array<T> to_array(const std::vector<T>& values) {
 
 // ---- kernels ------------------------------------------------------------------------------------------------------------
 
-template <class T, int D>
-Array<Index> nms(const Array<T>& boxes, const Array<double>& scores, double iou_threshold) {
+// What may be kept, from what Python passes: None is no limit.
+lnsdk::Selection selection_of(const std::optional<double>& score_threshold, const std::optional<py::ssize_t>& max_kept) {
+    lnsdk::Selection selection;
+    if (score_threshold) {
+        if (std::isnan(*score_threshold)) throw py::value_error("score_threshold is NaN; None keeps every score");
+        selection.lowest_score = *score_threshold;
+    }
+    if (max_kept) {
+        if (*max_kept < 0) throw py::value_error("max_kept must be 0 or more, or None, got " + std::to_string(*max_kept));
+        selection.most = static_cast<std::size_t>(*max_kept);
+    }
+    return selection;
+}
+
+void require_countable(const py::array& boxes) {
+    if (static_cast<std::uint64_t>(boxes.shape(0)) > std::numeric_limits<lnsdk::Position>::max())
+        throw py::value_error("boxes must be fewer than 2^32, got " + std::to_string(boxes.shape(0)));
+}
+
+template <class T, int D, class S>
+Array<Index> nms(const Array<T>& boxes, const Array<S>& scores, double iou_threshold, std::optional<double> score_threshold,
+                 std::optional<py::ssize_t> max_kept) {
     require_boxes(boxes, "boxes", 2 * D);
+    require_countable(boxes);
     require_one_per_box(scores, "scores", boxes);
     require_threshold(iou_threshold);
+    const lnsdk::Selection selection = selection_of(score_threshold, max_kept);
     require_no_nan(boxes, "boxes");
     require_no_nan(scores, "scores");
     std::vector<Index> kept;
     {
         py::gil_scoped_release released;
-        kept = lnsdk::nms(as_boxes<T, D>(boxes), scores.data(), scores.size(), iou_threshold);
+        kept = lnsdk::nms(as_boxes<T, D>(boxes), scores.data(), scores.size(), iou_threshold, selection);
     }
     return to_array(kept);
 }
 
-template <class T>
-Array<Index> batched_nms(const Array<T>& boxes, const Array<double>& scores, const Array<Index>& groups, double iou_threshold) {
+template <class T, class S>
+Array<Index> batched_nms(const Array<T>& boxes, const Array<S>& scores, const Array<Index>& groups, double iou_threshold,
+                         std::optional<double> score_threshold, std::optional<py::ssize_t> max_kept) {
     const int dimensions = dimensions_of(boxes, "boxes");
+    require_countable(boxes);
     require_one_per_box(scores, "scores", boxes);
     require_one_per_box(groups, "groups", boxes);
     require_threshold(iou_threshold);
+    const lnsdk::Selection selection = selection_of(score_threshold, max_kept);
     require_no_nan(boxes, "boxes");
     require_no_nan(scores, "scores");
     std::vector<Index> kept;
     {
         py::gil_scoped_release released;
-        kept = dimensions == 2
-                   ? lnsdk::batched_nms(as_boxes<T, 2>(boxes), scores.data(), groups.data(), scores.size(), iou_threshold)
-                   : lnsdk::batched_nms(as_boxes<T, 3>(boxes), scores.data(), groups.data(), scores.size(), iou_threshold);
+        const auto run = [&](auto* rows) {
+            return lnsdk::batched_nms(rows, scores.data(), groups.data(), scores.size(), iou_threshold, selection);
+        };
+        kept = dimensions == 2 ? run(as_boxes<T, 2>(boxes)) : run(as_boxes<T, 3>(boxes));
     }
     return to_array(kept);
 }
@@ -195,15 +231,23 @@ py::tuple stack_boxes(const Array<float>& boxes, const Array<float>& scores, con
     return py::make_tuple(rows, to_array(stacked.scores), to_array(stacked.members));
 }
 
-template <class T>
-void bind_for_type(py::module_& module) {
+template <class T, class S>
+void bind_nms(py::module_& module) {
     const auto boxes = py::arg("boxes").noconvert();
     const auto scores = py::arg("scores").noconvert();
     const auto groups = py::arg("groups").noconvert();
     const auto iou_threshold = py::arg("iou_threshold");
-    module.def("nms", &nms<T, 2>, boxes, scores, iou_threshold);
-    module.def("nms_3d", &nms<T, 3>, boxes, scores, iou_threshold);
-    module.def("batched_nms", &batched_nms<T>, boxes, scores, groups, iou_threshold);
+    const auto score_threshold = py::arg("score_threshold");
+    const auto max_kept = py::arg("max_kept");
+    module.def("nms", &nms<T, 2, S>, boxes, scores, iou_threshold, score_threshold, max_kept);
+    module.def("nms_3d", &nms<T, 3, S>, boxes, scores, iou_threshold, score_threshold, max_kept);
+    module.def("batched_nms", &batched_nms<T, S>, boxes, scores, groups, iou_threshold, score_threshold, max_kept);
+}
+
+template <class T>
+void bind_for_type(py::module_& module) {
+    bind_nms<T, float>(module);
+    bind_nms<T, double>(module);
     module.def("iou", &iou<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
     module.def("iobb", &iobb<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
 }

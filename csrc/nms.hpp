@@ -2,70 +2,125 @@
 //
 // A box is suppressed when its intersection over union with a kept box is strictly above the threshold. The overlap is computed
 // in the type of the boxes and compared as a double; equal scores keep their order. This is torchvision's definition, index for
-// index. Each candidate is compared with the kept boxes only, so memory grows with what is kept, never with all pairs.
+// index. Each kept box marks those it suppresses among its neighbours only (tiles.hpp), so the time grows with the number of
+// boxes and of neighbours, not with the number of pairs.
 #pragma once
 
+#include "isa.hpp"
 #include "overlap.hpp"
+#include "sort.hpp"
+#include "tiles.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
-#include <unordered_map>
+#include <limits>
 #include <vector>
 
 namespace lnsdk {
 
-// Indices by falling score, ties by the lowest index.
+// What may be kept: boxes with at least this score, and at most so many of them.
+struct Selection {
+    double lowest_score = -std::numeric_limits<double>::infinity();
+    std::size_t most = std::numeric_limits<std::size_t>::max();
+};
+
+// Positions by falling score, ties by the lowest position, without those below the lowest score.
 template <class S>
-std::vector<std::int64_t> order_by_score(const S* scores, std::size_t count) {
-    std::vector<std::int64_t> order(count);
-    std::iota(order.begin(), order.end(), std::int64_t{0});
-    std::stable_sort(order.begin(), order.end(), [scores](std::int64_t a, std::int64_t b) { return scores[a] > scores[b]; });
+std::vector<Position> order_by_score(const S* scores, std::size_t count, double lowest_score) {
+    using Key = decltype(ascending_key(S()));
+    std::vector<Keyed<Key>> items, spare;
+    items.reserve(count);
+    for (std::size_t i = 0; i < count; ++i)
+        if (scores[i] >= lowest_score) items.push_back({ascending_key(-scores[i]), static_cast<Position>(i)});
+    sort_by_key(items, spare);
+    std::vector<Position> order(items.size());
+    std::transform(items.begin(), items.end(), order.begin(), [](const Keyed<Key>& item) { return item.position; });
     return order;
 }
 
-template <class T, int D>
-class KeptBoxes {
-public:
-    // Keeps the box and returns true, unless a box kept before suppresses it.
-    bool keep(const Box<T, D>& box, double iou_threshold) {
-        const T size = size_of(box);
-        for (const Entry& kept : entries_) {
-            const T shared = intersection_of(kept.box, box);
-            if (shared > 0 && shared / (kept.size + size - shared) > iou_threshold) return false;
+// Marks the boxes of a run of blocks that one box overlaps by more than the limit.
+struct Suppress {
+    template <class T, int D>
+    LNSDK_INLINE static void run(Block<T, D>* block, Block<T, D>* end, Box<T, D> box, T size, T limit) {
+        for (; block != end; ++block) {
+            const Comparison<T, D> comparison{*block, box, size};
+            for (int lane = 0; lane < LANES; ++lane) block->suppressed[lane] |= comparison.iou(lane) > limit;
         }
-        entries_.push_back({box, size});
-        return true;
+    }
+};
+
+// Kept boxes among those at `order`, which come by falling score; stops at the most wanted. Memory is used again.
+template <class T, int D>
+class Suppressor {
+public:
+    Suppressor(const Box<T, D>* boxes, double iou_threshold) : boxes_(boxes), iou_threshold_(iou_threshold) {}
+
+    // Calls keep(position) for each kept box, best first.
+    template <class Keep>
+    void operator()(const Position* order, std::size_t count, Keep keep) {
+        sized_.clear();
+        for (std::size_t i = 0; i < count; ++i)
+            if (has_size(boxes_[order[i]])) sized_.push_back(order[i]);
+        tiles_.assign(boxes_, sized_, iou_threshold_);
+        const T limit = limit_of<T>(iou_threshold_);
+        std::size_t next = 0;  // of the boxes with a size
+        for (std::size_t i = 0; i < count; ++i) {
+            const Box<T, D>& box = boxes_[order[i]];
+            if (next < sized_.size() && sized_[next] == order[i]) {
+                const std::size_t rank = next++;
+                if (tiles_.block_of(rank).suppressed[tiles_.lane_of(rank)]) continue;
+                if (!keep(order[i])) return;
+                const T size = size_of(box);
+                tiles_.near(box, [&](Block<T, D>* begin, Block<T, D>* end) { dispatch<Suppress>(begin, end, box, size, limit); });
+            } else if (!keep(order[i])) {  // without a size it neither suppresses nor is suppressed
+                return;
+            }
+        }
     }
 
 private:
-    struct Entry {
-        Box<T, D> box;
-        T size;
-    };
-    std::vector<Entry> entries_;
+    const Box<T, D>* boxes_;
+    double iou_threshold_;
+    std::vector<Position> sized_;
+    Tiles<T, D> tiles_;
 };
 
 // Indices of the kept boxes by falling score.
-template <class T, int D>
-std::vector<std::int64_t> nms(const Box<T, D>* boxes, const double* scores, std::size_t count, double iou_threshold) {
-    KeptBoxes<T, D> kept;
-    std::vector<std::int64_t> indices;
-    for (const std::int64_t index : order_by_score(scores, count))
-        if (kept.keep(boxes[index], iou_threshold)) indices.push_back(index);
-    return indices;
+template <class T, int D, class S>
+std::vector<std::int64_t> nms(const Box<T, D>* boxes, const S* scores, std::size_t count, double iou_threshold,
+                              Selection selection = {}) {
+    const std::vector<Position> order = order_by_score(scores, count, selection.lowest_score);
+    std::vector<std::int64_t> kept;
+    Suppressor<T, D>(boxes, iou_threshold)(order.data(), order.size(), [&](Position position) {
+        if (kept.size() < selection.most) kept.push_back(position);
+        return kept.size() < selection.most;
+    });
+    return kept;
 }
 
 // The same with boxes suppressed only by boxes of their own group.
-template <class T, int D>
-std::vector<std::int64_t> batched_nms(const Box<T, D>* boxes, const double* scores, const std::int64_t* groups,
-                                      std::size_t count, double iou_threshold) {
-    std::unordered_map<std::int64_t, KeptBoxes<T, D>> kept;
-    std::vector<std::int64_t> indices;
-    for (const std::int64_t index : order_by_score(scores, count))
-        if (kept[groups[index]].keep(boxes[index], iou_threshold)) indices.push_back(index);
-    return indices;
+template <class T, int D, class S>
+std::vector<std::int64_t> batched_nms(const Box<T, D>* boxes, const S* scores, const std::int64_t* groups, std::size_t count,
+                                      double iou_threshold, Selection selection = {}) {
+    const std::vector<Position> order = order_by_score(scores, count, selection.lowest_score);
+    std::vector<Keyed<std::uint64_t>> by_group(order.size()), spare;  // each group's ranks in `order`
+    for (Position rank = 0; rank < order.size(); ++rank) by_group[rank] = {static_cast<std::uint64_t>(groups[order[rank]]), rank};
+    sort_by_key(by_group, spare);
+
+    std::vector<char> is_kept(count, 0);
+    std::vector<Position> members;
+    Suppressor<T, D> suppress(boxes, iou_threshold);
+    for (std::size_t begin = 0, end; begin < by_group.size(); begin = end) {
+        members.clear();
+        for (end = begin; end < by_group.size() && by_group[end].key == by_group[begin].key; ++end)
+            members.push_back(order[by_group[end].position]);
+        suppress(members.data(), members.size(), [&](Position position) { return is_kept[position] = 1, true; });
+    }
+    std::vector<std::int64_t> kept;
+    for (const Position position : order)
+        if (is_kept[position] && kept.size() < selection.most) kept.push_back(position);
+    return kept;
 }
 
 }  // namespace lnsdk

@@ -4,16 +4,19 @@
 // slice) with an IoU above the threshold, the best joins first, then the best of what is left, one to one: higher IoU, then the
 // box's higher score, then the box's lower index, then the lower index of the tracklet's last box. A box that joins no tracklet
 // opens one. The 3D box is the score-weighted mean in x and y and runs from half a slice before the first slice to half a slice
-// after the last; its score is the highest of its members.
+// after the last; its score is the highest of its members. Pairs are sought among neighbours only (tiles.hpp).
 #pragma once
 
-#include "nms.hpp"
+#include "isa.hpp"
 #include "overlap.hpp"
+#include "sort.hpp"
+#include "tiles.hpp"
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <tuple>
+#include <iterator>
+#include <numeric>
 #include <vector>
 
 namespace lnsdk {
@@ -27,51 +30,102 @@ struct StackedBoxes {
 struct Candidate {
     float iou;
     float score;
-    std::int64_t box;
-    std::int64_t predecessor;
+    Position box;
+    Position predecessor;
 
     bool operator<(const Candidate& other) const {
-        return std::make_tuple(-iou, -score, box, predecessor) <
-               std::make_tuple(-other.iou, -other.score, other.box, other.predecessor);
+        if (iou != other.iou) return iou > other.iou;
+        if (score != other.score) return score > other.score;
+        return box != other.box ? box < other.box : predecessor < other.predecessor;
     }
 };
 
-// Joins the boxes of one slice to those of the slice before: tracklet[box] = tracklet[predecessor].
-inline void join(const std::vector<std::int64_t>& previous, const std::vector<std::int64_t>& current,
-                 const Box<float, 2>* boxes, const float* scores, double iou_threshold, std::vector<std::int64_t>& tracklet) {
-    std::vector<Candidate> candidates;
-    for (const std::int64_t box : current)
-        for (const std::int64_t predecessor : previous) {
-            float overlap;
-            iou(&boxes[box], 1, &boxes[predecessor], 1, &overlap);
-            if (overlap > iou_threshold) candidates.push_back({overlap, scores[box], box, predecessor});
+// Intersection over union of one box with the boxes of a run of blocks, and whether any of
+// a block may be above the limit: only then are they computed.
+struct OverlapsAbove {
+    template <class T, int D>
+    LNSDK_INLINE static void run(const Block<T, D>* block, const Block<T, D>* end, Box<T, D> box, T size, T limit, T* overlaps,
+                                 std::uint8_t* any_above) {
+        for (; block != end; ++block, ++any_above, overlaps += LANES) {
+            const Comparison<T, D> comparison{*block, box, size};
+            int above = 0;
+            for (int lane = 0; lane < LANES; ++lane) {
+                overlaps[lane] = comparison.iou(lane);
+                above |= overlaps[lane] > limit;
+            }
+            *any_above = above;
         }
-    std::sort(candidates.begin(), candidates.end());
-
-    std::vector<std::int64_t> continued;  // predecessors that have their successor
-    for (const Candidate& candidate : candidates) {
-        if (tracklet[candidate.box] >= 0) continue;
-        if (std::find(continued.begin(), continued.end(), candidate.predecessor) != continued.end()) continue;
-        tracklet[candidate.box] = tracklet[candidate.predecessor];
-        continued.push_back(candidate.predecessor);
     }
-}
+};
+
+// Joins the boxes of one slice to those of the slice before. Memory is used again from slice to slice.
+class Joiner {
+public:
+    Joiner(const Box<float, 2>* boxes, const float* scores, std::size_t count, double iou_threshold)
+        : boxes_(boxes), scores_(scores), iou_threshold_(iou_threshold), is_continued_(count, 0) {}
+
+    // tracklet[box] = tracklet[predecessor] for each pair that joins.
+    void operator()(const std::vector<Position>& previous, const std::vector<Position>& current, std::vector<std::int64_t>& tracklet) {
+        collect(previous, current);
+        std::sort(candidates_.begin(), candidates_.end());
+        for (const Candidate& candidate : candidates_) {
+            if (tracklet[candidate.box] >= 0 || is_continued_[candidate.predecessor]) continue;
+            tracklet[candidate.box] = tracklet[candidate.predecessor];
+            is_continued_[candidate.predecessor] = 1;
+        }
+    }
+
+private:
+    void collect(const std::vector<Position>& previous, const std::vector<Position>& current) {
+        candidates_.clear();
+        sized_.clear();
+        std::copy_if(previous.begin(), previous.end(), std::back_inserter(sized_), [&](Position i) { return has_size(boxes_[i]); });
+        tiles_.assign(boxes_, sized_, iou_threshold_);
+        const float limit = limit_of<float>(iou_threshold_);
+        for (const Position index : current) {
+            const Box<float, 2>& box = boxes_[index];
+            if (!has_size(box)) continue;
+            tiles_.near(box, [&](const Block<float, 2>* begin, const Block<float, 2>* end) {
+                const std::size_t count = end - begin;
+                overlaps_.resize(count * LANES);
+                any_above_.resize(count);
+                dispatch<OverlapsAbove>(begin, end, box, size_of(box), limit, overlaps_.data(), any_above_.data());
+                for (std::size_t block = 0; block < count; ++block)
+                    for (int lane = 0; any_above_[block] && lane < LANES; ++lane) {
+                        const float overlap = overlaps_[block * LANES + lane];
+                        if (overlap > limit) candidates_.push_back({overlap, scores_[index], index, begin[block].members[lane]});
+                    }
+            });
+        }
+    }
+
+    const Box<float, 2>* boxes_;
+    const float* scores_;
+    double iou_threshold_;
+    std::vector<char> is_continued_;  // boxes that have their successor
+    std::vector<Position> sized_;
+    std::vector<float> overlaps_;
+    std::vector<std::uint8_t> any_above_;
+    std::vector<Candidate> candidates_;
+    Tiles<float, 2> tiles_;
+};
 
 // The tracklet of each box, numbered in the order in which they open.
 inline std::vector<std::int64_t> track(const Box<float, 2>* boxes, const float* scores, const std::int64_t* slices,
-                                       const std::vector<std::int64_t>& by_slice, double iou_threshold) {
+                                       const std::vector<Position>& by_slice, double iou_threshold) {
     std::vector<std::int64_t> tracklet(by_slice.size(), -1);
-    std::vector<std::int64_t> previous;
+    std::vector<Position> previous, current;
+    Joiner join(boxes, scores, by_slice.size(), iou_threshold);
     std::int64_t opened = 0;
     for (std::size_t begin = 0; begin < by_slice.size();) {
+        const std::int64_t slice = slices[by_slice[begin]];
         std::size_t end = begin + 1;
-        while (end < by_slice.size() && slices[by_slice[end]] == slices[by_slice[begin]]) ++end;
-        const std::vector<std::int64_t> current(by_slice.begin() + begin, by_slice.begin() + end);
-        if (!previous.empty() && slices[previous.front()] == slices[current.front()] - 1)
-            join(previous, current, boxes, scores, iou_threshold, tracklet);
-        for (const std::int64_t box : current)
+        while (end < by_slice.size() && slices[by_slice[end]] == slice) ++end;
+        current.assign(by_slice.begin() + begin, by_slice.begin() + end);
+        if (!previous.empty() && slices[previous.front()] == slice - 1) join(previous, current, tracklet);
+        for (const Position box : current)
             if (tracklet[box] < 0) tracklet[box] = opened++;
-        previous = current;
+        std::swap(previous, current);
         begin = end;
     }
     return tracklet;
@@ -112,22 +166,26 @@ struct Tracklet {
 
 inline StackedBoxes stack_boxes(const Box<float, 2>* boxes, const float* scores, const std::int64_t* slices, std::size_t count,
                                 double iou_threshold) {
-    std::vector<std::int64_t> by_slice(count);
-    std::iota(by_slice.begin(), by_slice.end(), std::int64_t{0});
-    std::stable_sort(by_slice.begin(), by_slice.end(), [slices](std::int64_t a, std::int64_t b) { return slices[a] < slices[b]; });
+    std::vector<Position> by_slice(count);
+    std::iota(by_slice.begin(), by_slice.end(), Position{0});
+    const auto earlier = [slices](Position a, Position b) { return slices[a] < slices[b]; };
+    if (!std::is_sorted(by_slice.begin(), by_slice.end(), earlier)) std::stable_sort(by_slice.begin(), by_slice.end(), earlier);
 
     const std::vector<std::int64_t> tracklet = track(boxes, scores, slices, by_slice, iou_threshold);
     std::vector<Tracklet> tracklets(count == 0 ? 0 : *std::max_element(tracklet.begin(), tracklet.end()) + 1);
-    for (const std::int64_t box : by_slice) tracklets[tracklet[box]].add(boxes[box], scores[box], slices[box], box);
+    for (const Position box : by_slice) tracklets[tracklet[box]].add(boxes[box], scores[box], slices[box], box);
 
     std::vector<std::int64_t> order(tracklets.size());
     std::iota(order.begin(), order.end(), std::int64_t{0});
     std::sort(order.begin(), order.end(), [&tracklets](std::int64_t a, std::int64_t b) {
-        return std::make_tuple(-tracklets[a].score, tracklets[a].first_index) <
-               std::make_tuple(-tracklets[b].score, tracklets[b].first_index);
+        const Tracklet &first = tracklets[a], &second = tracklets[b];
+        return first.score != second.score ? first.score > second.score : first.first_index < second.first_index;
     });
 
     StackedBoxes stacked;
+    stacked.boxes.reserve(order.size());
+    stacked.scores.reserve(order.size());
+    stacked.members.reserve(count);
     std::vector<std::int64_t> row(tracklets.size());
     for (const std::int64_t index : order) {
         row[index] = static_cast<std::int64_t>(stacked.boxes.size());

@@ -35,7 +35,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np
     ValueError
         When a shape or the threshold is wrong, or a value is NaN (the message names its index).
     """
-    return _C.nms(_arguments.floats(boxes, "boxes"), _arguments.float64s(scores, "scores"), iou_threshold)
+    return _C.nms(_arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, None, None)
 
 
 def nms_3d(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
