@@ -1,7 +1,11 @@
 // lnsdk._C: the kernels as Python sees them. Each binding validates, releases the GIL, runs the kernel and wraps its result.
 
+#include "heatmap.hpp"
+#include "isa.hpp"
 #include "nms.hpp"
 #include "overlap.hpp"
+#include "patches.hpp"
+#include "resample.hpp"
 #include "stack.hpp"
 
 #include <pybind11/numpy.h>
@@ -14,6 +18,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace py = pybind11;
@@ -179,31 +184,19 @@ int require_pair(const Array<T>& a, const Array<T>& b) {
     return dimensions;
 }
 
-// Fills the (len(a), len(b)) matrix with one of the overlap kernels, given for two and for three dimensions.
-template <class T, class Flat, class Solid>
-Array<T> overlap_matrix(const Array<T>& a, const Array<T>& b, Flat flat, Solid solid) {
+// Fills `out`, the rows of the (len(a), len(b)) matrix.
+template <lnsdk::Denominator DENOMINATOR, class T>
+void overlap_matrix(const Array<T>& a, const Array<T>& b, Array<T>& out) {
     const int dimensions = require_pair(a, b);
-    Array<T> out({a.shape(0), b.shape(0)});
+    if (out.ndim() != 2 || out.shape(0) != a.shape(0) || out.shape(1) != b.shape(0))
+        throw py::value_error("out must have shape (" + std::to_string(a.shape(0)) + ", " + std::to_string(b.shape(0)) + "), got " +
+                              shape_of(out));
     T* values = out.mutable_data();
-    const std::size_t rows = a.shape(0), columns = b.shape(0);
-    {
-        py::gil_scoped_release released;
-        if (dimensions == 2)
-            flat(as_boxes<T, 2>(a), rows, as_boxes<T, 2>(b), columns, values);
-        else
-            solid(as_boxes<T, 3>(a), rows, as_boxes<T, 3>(b), columns, values);
-    }
-    return out;
-}
-
-template <class T>
-Array<T> iou(const Array<T>& a, const Array<T>& b) {
-    return overlap_matrix(a, b, lnsdk::iou<T, 2>, lnsdk::iou<T, 3>);
-}
-
-template <class T>
-Array<T> iobb(const Array<T>& a, const Array<T>& b) {
-    return overlap_matrix(a, b, lnsdk::iobb<T, 2>, lnsdk::iobb<T, 3>);
+    py::gil_scoped_release released;
+    const auto run = [&](auto* rows, auto* columns) {
+        lnsdk::overlap_matrix<DENOMINATOR>(rows, a.shape(0), columns, b.shape(0), values);
+    };
+    dimensions == 2 ? run(as_boxes<T, 2>(a), as_boxes<T, 2>(b)) : run(as_boxes<T, 3>(a), as_boxes<T, 3>(b));
 }
 
 void require_weights(const Array<float>& scores) {
@@ -231,6 +224,115 @@ py::tuple stack_boxes(const Array<float>& boxes, const Array<float>& scores, con
     return py::make_tuple(rows, to_array(stacked.scores), to_array(stacked.members));
 }
 
+// What lnsdk.ops.slices computes for one axis: the voxel before, the voxel after and its weight, for each output.
+using AxisArrays = std::tuple<Array<Index>, Array<Index>, Array<float>>;
+
+lnsdk::Axis require_axis(const AxisArrays& arrays, const char* name, py::ssize_t voxels) {
+    const auto& [before, after, weight] = arrays;
+    if (before.ndim() != 1 || after.size() != before.size() || weight.size() != before.size() || before.size() == 0)
+        throw py::value_error(std::string(name) + " must hold three arrays of the same length, at least 1");
+    for (py::ssize_t i = 0; i < before.size(); ++i) {
+        const Index first = before.data()[i], second = after.data()[i];
+        const bool ascending = i == 0 || before.data()[i - 1] <= first;
+        if (!(0 <= first && ascending && second == std::min<Index>(first + 1, voxels - 1)))
+            throw py::value_error(std::string(name) + " must ascend from voxel to next voxel inside 0.." + std::to_string(voxels - 1));
+    }
+    return {before.data(), after.data(), weight.data(), static_cast<std::size_t>(before.size())};
+}
+
+template <class Out>
+void resample_rows(const py::array_t<std::int16_t, 0>& voxels, const AxisArrays& z_axis, const AxisArrays& y_axis,
+                   const AxisArrays& x_axis, std::tuple<float, float, float> levels, Array<Out>& out, std::size_t first_row, bool streaming) {
+    constexpr py::ssize_t item = sizeof(std::int16_t);
+    if (voxels.ndim() != 3 || voxels.strides(0) % item || voxels.strides(1) % item || (voxels.strides(2) != item && voxels.shape(2) > 1))
+        throw py::value_error("voxels must have shape (z, y, x), with the voxels of a row side by side");
+    const lnsdk::Axis z = require_axis(z_axis, "z_axis", voxels.shape(0)), y = require_axis(y_axis, "y_axis", voxels.shape(1)),
+                      x = require_axis(x_axis, "x_axis", voxels.shape(2));
+    if (out.ndim() != 2 || static_cast<std::size_t>(out.shape(1)) != x.count || first_row + out.shape(0) > z.count * y.count)
+        throw py::value_error("out must have shape (rows, " + std::to_string(x.count) + ") inside the output, got " + shape_of(out));
+    Out* values = out.mutable_data();
+    const std::size_t rows = out.shape(0);
+    const auto [low, high, scale] = levels;
+    py::gil_scoped_release released;
+    lnsdk::Resampler<Out>({voxels.data(), voxels.strides(0) / item, voxels.strides(1) / item}, z, y, x, {low, high, scale})(
+        first_row, rows, streaming, values);
+}
+
+void vote_rows(const Array<float>& votes, std::size_t patch, std::size_t stride, bool normalize, Array<float>& out, std::size_t first_row,
+               bool streaming) {
+    if (votes.ndim() != 2 || out.ndim() != 2)
+        throw py::value_error("votes and out must have two dimensions, got " + shape_of(votes) + " and " + shape_of(out));
+    if (patch == 0 || stride == 0) throw py::value_error("patch and stride must be above 0");
+    float* values = out.mutable_data();
+    const std::size_t rows = out.shape(0), width = out.shape(1);
+    const lnsdk::Votes all{votes.data(), static_cast<std::size_t>(votes.shape(0)), static_cast<std::size_t>(votes.shape(1)), patch, stride};
+    py::gil_scoped_release released;
+    lnsdk::vote_rows(all, first_row, rows, width, normalize, streaming, values);
+}
+
+void require_corners(const Array<Index>& corners, const py::array& image, py::ssize_t patch) {
+    const Index last_y = image.shape(0) - patch, last_x = image.shape(1) - patch;
+    for (py::ssize_t i = 0; i < corners.shape(0); ++i) {
+        const Index y = corners.data()[2 * i], x = corners.data()[2 * i + 1];
+        if (y < 0 || x < 0 || y > last_y || x > last_x)
+            throw py::value_error(at("corners", i) + " is (" + std::to_string(y) + ", " + std::to_string(x) + "), but windows of " +
+                                  std::to_string(patch) + " pixels that lie inside the image begin in 0.." + std::to_string(last_y) +
+                                  ", 0.." + std::to_string(last_x));
+    }
+}
+
+void gather_patches(const py::array_t<std::uint8_t, 0>& image, const Array<Index>& corners, const Array<float>& scale,
+                    const Array<float>& shift, Array<float>& out, bool streaming) {
+    // NumPy gives an axis of length 1 any stride.
+    if (image.ndim() != 3 || (image.shape(1) > 1 && image.strides(1) != image.shape(2)) || (image.shape(2) > 1 && image.strides(2) != 1))
+        throw py::value_error("image must have shape (y, x, channels), with the pixels of a row side by side");
+    const py::ssize_t channels = image.shape(2);
+    if (corners.ndim() != 2 || corners.shape(1) != 2 || scale.size() != channels || shift.size() != channels || out.ndim() != 4 ||
+        out.shape(0) != corners.shape(0) || out.shape(1) != channels || out.shape(2) != out.shape(3))
+        throw py::value_error("corners must have shape (N, 2), scale and shift (channels,) and out (N, channels, patch, patch)");
+    require_corners(corners, image, out.shape(2));
+    const lnsdk::Image pixels{image.data(), image.strides(0)};
+    float* values = out.mutable_data();
+    const std::size_t count = corners.shape(0), patch = out.shape(2);
+    const auto run = [&](auto gather) {
+        py::gil_scoped_release released;
+        gather(pixels, corners.data(), count, patch, scale.data(), shift.data(), streaming, values);
+    };
+    if (channels == 1)
+        run(lnsdk::gather_patches<1>);
+    else if (channels == 3)
+        run(lnsdk::gather_patches<3>);
+    else if (channels == 4)
+        run(lnsdk::gather_patches<4>);
+    else
+        throw py::value_error("image must have 1, 3 or 4 channels, got " + std::to_string(channels));
+}
+
+// ---- instruction sets ---------------------------------------------------------------------------------------------------
+
+const std::vector<std::pair<lnsdk::Isa, std::string>> ISA_NAMES = {
+    {lnsdk::Isa::baseline, "baseline"}, {lnsdk::Isa::avx2, "avx2"}, {lnsdk::Isa::avx512, "avx512"}};
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const auto& [isa, name] : ISA_NAMES)
+        if (isa <= lnsdk::best_isa()) names.push_back(name);
+    return names;
+}
+
+std::string instruction_set() { return ISA_NAMES[static_cast<int>(lnsdk::chosen_isa())].second; }
+
+void use_instruction_set(const std::string& wanted) {
+    for (const auto& [isa, name] : ISA_NAMES)
+        if (name == wanted && isa <= lnsdk::best_isa()) {
+            lnsdk::chosen_isa() = isa;
+            return;
+        }
+    throw py::value_error("this processor has no instruction set \"" + wanted + "\"");
+}
+
+// ---- module -------------------------------------------------------------------------------------------------------------
+
 template <class T, class S>
 void bind_nms(py::module_& module) {
     const auto boxes = py::arg("boxes").noconvert();
@@ -248,8 +350,17 @@ template <class T>
 void bind_for_type(py::module_& module) {
     bind_nms<T, float>(module);
     bind_nms<T, double>(module);
-    module.def("iou", &iou<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
-    module.def("iobb", &iobb<T>, py::arg("a").noconvert(), py::arg("b").noconvert());
+    const auto a = py::arg("a").noconvert();
+    const auto b = py::arg("b").noconvert();
+    const auto out = py::arg("out").noconvert();
+    module.def("iou", &overlap_matrix<lnsdk::Denominator::union_of_both, T>, a, b, out);
+    module.def("iobb", &overlap_matrix<lnsdk::Denominator::size_of_a, T>, a, b, out);
+}
+
+template <class Out>
+void bind_resample(py::module_& module) {
+    module.def("resample_rows", &resample_rows<Out>, py::arg("voxels").noconvert(), py::arg("z_axis"), py::arg("y_axis"),
+               py::arg("x_axis"), py::arg("levels"), py::arg("out").noconvert(), py::arg("first_row"), py::arg("streaming"));
 }
 
 }  // namespace
@@ -259,6 +370,16 @@ PYBIND11_MODULE(_C, module) {
     module.attr("__version__") = LNSDK_VERSION;
     bind_for_type<float>(module);
     bind_for_type<double>(module);
+    bind_resample<float>(module);
+    bind_resample<std::uint16_t>(module);
+    module.def("vote_rows", &vote_rows, py::arg("votes").noconvert(), py::arg("patch"), py::arg("stride"), py::arg("normalize"),
+               py::arg("out").noconvert(), py::arg("first_row"), py::arg("streaming"));
+    module.def("gather_patches", &gather_patches, py::arg("image").noconvert(), py::arg("corners").noconvert(),
+               py::arg("scale").noconvert(), py::arg("shift").noconvert(), py::arg("out").noconvert(), py::arg("streaming"));
+    module.attr("STREAMED_BYTES") = lnsdk::STREAMED_BYTES;
+    module.def("instruction_sets", &instruction_sets);
+    module.def("instruction_set", &instruction_set);
+    module.def("use_instruction_set", &use_instruction_set, py::arg("name"));
     module.def("stack_boxes", &stack_boxes, py::arg("boxes").noconvert(), py::arg("scores").noconvert(),
                py::arg("slices").noconvert(), py::arg("iou_threshold"));
 }

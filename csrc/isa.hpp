@@ -6,6 +6,7 @@
 // have one version.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
@@ -39,8 +40,8 @@ inline Isa best_isa() {
 }
 
 // The one in use: the best, unless a test has chosen a narrower one.
-inline Isa& chosen_isa() {
-    static Isa isa = best_isa();
+inline std::atomic<Isa>& chosen_isa() {
+    static std::atomic<Isa> isa{best_isa()};
     return isa;
 }
 
@@ -59,8 +60,9 @@ LNSDK_TARGET_AVX512 void run_avx512(Arguments... arguments) {
 template <class Loop, class... Arguments>
 void dispatch(Arguments... arguments) {
 #if LNSDK_X86
-    if (chosen_isa() == Isa::avx512) return run_avx512<Loop>(arguments...);
-    if (chosen_isa() == Isa::avx2) return run_avx2<Loop>(arguments...);
+    const Isa isa = chosen_isa().load(std::memory_order_relaxed);
+    if (isa == Isa::avx512) return run_avx512<Loop>(arguments...);
+    if (isa == Isa::avx2) return run_avx2<Loop>(arguments...);
 #endif
     Loop::run(arguments...);
 }

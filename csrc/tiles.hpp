@@ -41,19 +41,10 @@ struct Comparison {
     const Box<T, D>& box;
     T size;
 
-    LNSDK_INLINE T intersection(int lane) const {
-        T shared = 1;
-        for (int axis = 0; axis < D; ++axis) {
-            const T low = block.low[axis][lane] < box.low[axis] ? box.low[axis] : block.low[axis][lane];
-            const T high = box.high[axis] < block.high[axis][lane] ? box.high[axis] : block.high[axis][lane];
-            const T extent = high - low;
-            shared *= extent > 0 ? extent : T(0);
-        }
-        return shared;
-    }
-
     LNSDK_INLINE T iou(int lane) const {
-        const T shared = intersection(lane);
+        T shared = 1;
+        for (int axis = 0; axis < D; ++axis)
+            shared *= shared_extent(box.low[axis], box.high[axis], block.low[axis][lane], block.high[axis][lane]);
         return shared / (size + block.size[lane] - shared);
     }
 };

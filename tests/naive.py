@@ -39,18 +39,33 @@ def _by_score(scores: Floats) -> list[int]:
     return sorted(range(len(scores)), key=lambda index: (-float(scores[index]), index))
 
 
-def nms(boxes: Floats, scores: Floats, iou_threshold: float) -> NDArray[np.int64]:
+def nms(
+    boxes: Floats,
+    scores: Floats,
+    iou_threshold: float,
+    score_threshold: float | None = None,
+    max_kept: int | None = None,
+) -> NDArray[np.int64]:
     """2D and 3D, by the number of columns."""
-    return batched_nms(boxes, scores, np.zeros(len(boxes), np.int64), iou_threshold)
+    return batched_nms(boxes, scores, np.zeros(len(boxes), np.int64), iou_threshold, score_threshold, max_kept)
 
 
-def batched_nms(boxes: Floats, scores: Floats, groups: NDArray[np.integer], iou_threshold: float) -> NDArray[np.int64]:
+def batched_nms(
+    boxes: Floats,
+    scores: Floats,
+    groups: NDArray[np.integer],
+    iou_threshold: float,
+    score_threshold: float | None = None,
+    max_kept: int | None = None,
+) -> NDArray[np.int64]:
     kept: list[int] = []
     for index in _by_score(scores):
+        if score_threshold is not None and float(scores[index]) < score_threshold:
+            continue
         rivals = [other for other in kept if groups[other] == groups[index]]
         if not any(float(_iou(boxes[other], boxes[index])) > iou_threshold for other in rivals):
             kept.append(index)
-    return np.array(kept, np.int64)
+    return np.array(kept[:max_kept], np.int64)
 
 
 def iou(a: Floats, b: Floats) -> Floats:
@@ -171,20 +186,46 @@ def vote_heatmap(
 ) -> NDArray[np.float32]:
     out = np.zeros(shape, np.float32)
     rows, columns = votes.shape
+    most = -(-patch // stride)  # windows over one pixel, along one axis
     for y in range(shape[0]):
+        over_y = [i for i in range(rows) if i * stride <= y < i * stride + patch]
         for x in range(shape[1]):
-            total, covering = 0.0, 0
-            for j in range(columns):
-                column = 0.0
-                for i in range(rows):
-                    if i * stride <= y < i * stride + patch and j * stride <= x < j * stride + patch:
-                        column += float(votes[i, j])
-                        covering += 1
-                total += column
+            over_x = [j for j in range(columns) if j * stride <= x < j * stride + patch]
+            sums = {j: _sum_by_groups([(i, float(votes[i, j])) for i in over_y], most) for j in over_x}
+            total = _sum_by_groups([(j, sums[j]) for j in over_x], most)
             if normalize:
+                covering = len(over_y) * len(over_x)
                 out[y, x] = total / covering if covering else 0
             else:
                 out[y, x] = total * ((stride / patch) * (stride / patch))
+    return out
+
+
+def _sum_by_groups(run: list[tuple[int, float]], size: int) -> float:
+    """Of numbered values: those before the first multiple of `size` from the last on, the others from the first on."""
+    first = run[0][0] if run else 0
+    boundary = -(-first // size) * size
+    to_end, from_begin = 0.0, 0.0
+    for number, value in reversed(run):
+        if number < boundary:
+            to_end += value
+    for number, value in run:
+        if number >= boundary:
+            from_begin += value
+    return to_end + from_begin
+
+
+def gather_patches(
+    image: NDArray[np.uint8], corners: Sequence[Sequence[int]], patch: int, mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    channels = image.shape[2]
+    out = np.zeros((len(corners), channels, patch, patch), np.float32)
+    for n, (top, left) in enumerate(corners):
+        for c in range(channels):
+            scale, shift = np.float32(1 / (255 * std[c])), np.float32(-mean[c] / std[c])
+            for y in range(patch):
+                for x in range(patch):
+                    out[n, c, y, x] = np.float32(image[top + y, left + x, c]) * scale + shift
     return out
 
 

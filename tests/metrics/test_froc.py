@@ -146,9 +146,36 @@ def test_bootstrap_resamples_volumes() -> None:
     np.testing.assert_array_equal(result.interval, again.interval)
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("detections", [0, 1, 30])
+def test_a_resample_is_the_curve_of_the_volumes_drawn(detections: int, ties: bool) -> None:
+    rng = np.random.default_rng(5)
+    points = (0.0, 0.07, 0.5, 1.0, 2.3, 1e6)
+    truths = [[cube(x * 4.0) for x in range(v % 3)] for v in range(20)]
+    scores = rng.random((20, detections))
+    predictions = [
+        pair(*zip((cube(x * 4.0) for x in rng.integers(0, 40, detections)), row.round(1 if ties else 9), strict=True))
+        for row in scores
+    ]
+    for seed in range(5):
+        result = froc(predictions, truths, false_positives=points, bootstraps=1, seed=seed)
+        drawn = np.random.default_rng(seed).integers(20, size=20)
+        alone = froc([predictions[v] for v in drawn], [truths[v] for v in drawn], false_positives=points, bootstraps=0)
+        np.testing.assert_allclose(result.interval.T, [alone.sensitivity, alone.sensitivity], atol=1e-12)
+        np.testing.assert_allclose(result.mean_interval, alone.mean_sensitivity, atol=1e-12)
+
+
+def test_resamples_do_not_depend_on_how_many_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions = [pair((UNIT, 0.9), (cube(9), 0.8)), pair((cube(5), 0.85)), pair((UNIT, 0.7)), ([], [])]
+    whole = froc(predictions, [[UNIT]] * 4, bootstraps=50)
+    monkeypatch.setattr("lnsdk.metrics._resampling.CHUNK", 1)
+    np.testing.assert_array_equal(froc(predictions, [[UNIT]] * 4, bootstraps=50).interval, whole.interval)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"bootstraps": -1}, "bootstraps must be 0 or more"),
         ({"overlap": "dice"}, "overlap must be"),
         ({"threshold": 0}, "threshold must be"),
         ({"truths": []}, "truths must have one entry per volume"),

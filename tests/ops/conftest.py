@@ -1,14 +1,16 @@
-"""numba kernels run twice: compiled, and as the Python functions that they are made of."""
+"""The compiled kernels run on every instruction set that this processor has."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from lnsdk.ops import heatmap, slices
+from lnsdk import _C
 
 
-@pytest.fixture(params=["compiled", "python"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Which form of the numba kernels the test runs with."""
-    if request.param == "python":
-        for kernel in (slices.RESAMPLE, heatmap.VOTE):
-            monkeypatch.setattr(kernel, "_compiled", kernel.function)
-    return str(request.param)
+@pytest.fixture(params=_C.instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The instruction set that the kernels use in this test."""
+    before = _C.instruction_set()
+    _C.use_instruction_set(request.param)
+    yield str(request.param)
+    _C.use_instruction_set(before)

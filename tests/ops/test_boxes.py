@@ -54,6 +54,7 @@ CASES: dict[str, tuple[list[list[float]], list[float]]] = {
 }
 
 
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -108,13 +109,125 @@ def test_batched_nms_is_the_oracle(scored: tuple[Boxes, Boxes, float], data: st.
     np.testing.assert_array_equal(kept, naive.batched_nms(boxes, scores, groups, iou_threshold))
 
 
-@pytest.mark.parametrize("count", [1000, 20_000])
-def test_nms_is_torchvision_on_many_random_boxes(count: int) -> None:
+Generator = np.random.Generator
+
+
+def _uniform(random: Generator, count: int) -> Boxes:
+    low = random.random((count, 2)) * 500
+    return np.concatenate([low, low + 2 + 60 * random.random((count, 2))], axis=1)
+
+
+def _clustered(random: Generator, count: int) -> Boxes:
+    places = random.random((max(1, count // 20), 2)) * 512
+    centers = places[random.integers(0, len(places), count)] + random.normal(0, 3, (count, 2))
+    half = random.uniform(8, 60, (count, 2)) / 2
+    return np.concatenate([centers - half, centers + half], axis=1)
+
+
+def _far_apart(random: Generator, count: int) -> Boxes:
+    """Two clusters and two boxes a long way from everything else."""
+    boxes = _clustered(random, count)
+    boxes[: count // 2] += 1e6
+    boxes[0] += 1e9
+    boxes[-1] -= 1e9
+    return boxes
+
+
+def _thin(random: Generator, count: int) -> Boxes:
+    low = random.random((count, 2)) * 500
+    sides = np.where(random.random((count, 1)) < 0.5, [[300.0, 1.0]], [[1.0, 300.0]]) * random.uniform(
+        0.8, 1.2, (count, 2)
+    )
+    return np.concatenate([low, low + sides], axis=1)
+
+
+def _all_sizes(random: Generator, count: int) -> Boxes:
+    """Sides over twelve orders of magnitude, so that sizes are also subnormal float32, around few places."""
+    centers = random.random((5, 2))[random.integers(0, 5, count)] * 1e-18
+    half = 10 ** random.uniform(-24, -12, (count, 1)) * random.uniform(0.7, 1.4, (count, 2))
+    return np.concatenate([centers - half, centers + half], axis=1)
+
+
+def _with_odd_ones(random: Generator, count: int) -> Boxes:
+    """A third has no size, an infinite one, or corners in the wrong order."""
+    boxes = _clustered(random, count)
+    boxes[::9, 2] = boxes[::9, 0]
+    boxes[3::9, 3] = np.inf
+    boxes[6::9] = boxes[6::9, ::-1]
+    return boxes
+
+
+def _on_a_line(random: Generator, count: int) -> Boxes:
+    """One side and one centre for all along y, one side along x: thousands share the same rounded overlaps."""
+    left = np.round(random.random((count, 1)) * 300)
+    return np.concatenate([left, 0 * left, left + 12, 0 * left + 7], axis=1)
+
+
+DISTRIBUTIONS = [_uniform, _clustered, _far_apart, _thin, _all_sizes, _with_odd_ones, _on_a_line]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [65, 150, 1000, 5000])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_nms_is_torchvision_on_many_boxes(
+    distribution: Callable[[Generator, int], Boxes], count: int, dtype: type, instruction_set: str
+) -> None:
     random = np.random.default_rng(count)
-    low = random.random((count, 2), np.float32) * 500
-    boxes = np.concatenate([low, low + 2 + 60 * random.random((count, 2), np.float32)], axis=1)
-    scores = np.round(random.random(count, np.float32), 3)  # many ties
-    np.testing.assert_array_equal(ops.nms(boxes, scores, 0.5), _torchvision_nms(boxes, scores, 0.5))
+    boxes = distribution(random, count).astype(dtype)
+    scores = np.round(random.random(count), 2).astype(dtype)  # many ties
+    for iou_threshold in (0.0, 0.05, 1 / 3, 0.5, 0.7, 0.95, 1.0):
+        kept = ops.nms(boxes, scores, iou_threshold)
+        np.testing.assert_array_equal(kept, _torchvision_nms(boxes, scores, iou_threshold))
+
+
+def _nms_3d(boxes: Boxes, scores: Boxes, iou_threshold: float) -> NDArray[np.int64]:
+    """One row of overlaps at a time."""
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        kept.append(order[0])
+        order = order[1:][ops.iou(boxes[order[:1]], boxes[order[1:]])[0].astype(np.float64) <= iou_threshold]
+    return np.array(kept)
+
+
+@pytest.mark.parametrize("count", [65, 1000, 5000])
+@pytest.mark.parametrize("distribution", [_uniform, _clustered, _far_apart, _thin, _on_a_line])
+def test_nms_3d_of_many_boxes(
+    distribution: Callable[[Generator, int], Boxes], count: int, instruction_set: str
+) -> None:
+    random = np.random.default_rng(count)
+    flat, z = distribution(random, count), random.random((count, 1)) * 40
+    boxes = np.concatenate([flat[:, :2], z, flat[:, 2:], z + random.uniform(1, 9, (count, 1))], axis=1).astype(
+        np.float32
+    )
+    scores = np.round(random.random(count, np.float32), 2)
+    for iou_threshold in (0.0, 0.2, 0.5, 0.9):
+        np.testing.assert_array_equal(ops.nms_3d(boxes, scores, iou_threshold), _nms_3d(boxes, scores, iou_threshold))
+
+
+def test_batched_nms_of_many_groups() -> None:
+    random = np.random.default_rng(0)
+    boxes, scores = _clustered(random, 20_000).astype(np.float32), np.round(random.random(20_000, np.float32), 2)
+    for groups in (random.integers(-3, 3, 20_000), random.integers(0, 5000, 20_000) - (1 << 60)):
+        kept = ops.batched_nms(boxes, scores, groups, 0.5)
+        expected = torchvision.ops.boxes._batched_nms_vanilla(
+            torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(groups), 0.5
+        )
+        assert set(kept.tolist()) == set(expected.tolist())
+        assert np.array_equal(kept, kept[np.lexsort((kept, -scores[kept]))])
+
+
+@given(_scored(dimensions=2), st.sampled_from([None, 0.25, 0.5, 2.0]), st.sampled_from([None, 0, 1, 5, 100]))
+def test_thresholds_and_caps_are_the_oracle(
+    scored: tuple[Boxes, Boxes, float], score_threshold: float | None, max_kept: int | None
+) -> None:
+    expected = naive.nms(*scored, score_threshold, max_kept)
+    np.testing.assert_array_equal(ops.nms(*scored, score_threshold, max_kept), expected)
+    groups = np.arange(len(scored[0])) % 3
+    np.testing.assert_array_equal(
+        ops.batched_nms(*scored[:2], groups, scored[2], score_threshold, max_kept),
+        naive.batched_nms(*scored[:2], groups, scored[2], score_threshold, max_kept),
+    )
 
 
 def test_other_number_types_are_computed_as_float32() -> None:
@@ -163,6 +276,25 @@ def test_wrong_arguments_are_refused(name: str) -> None:
         NMS[name](boxes.astype(np.complex128), np.ones(4))
     with pytest.raises(TypeError, match="scores must be real numbers, got dtype bool"):
         NMS[name](boxes, np.ones(4, bool))
+
+
+@pytest.mark.parametrize(("function", "columns"), [(ops.nms, 4), (ops.nms_3d, 6)])
+def test_wrong_limits_are_refused(function: Callable[..., NDArray[np.int64]], columns: int) -> None:
+    boxes = np.zeros((1, columns))
+    with pytest.raises(ValueError, match="score_threshold is NaN; None keeps every score"):
+        function(boxes, [1], 0.5, score_threshold=np.nan)
+    with pytest.raises(ValueError, match="max_kept must be 0 or more, or None, got -1"):
+        function(boxes, [1], 0.5, max_kept=-1)
+
+
+def test_inputs_are_left_as_they_are() -> None:
+    random = np.random.default_rng(0)
+    boxes, scores, groups = _clustered(random, 500), random.random(500), np.arange(500) % 7
+    copies = boxes.copy(), scores.copy(), groups.copy()
+    ops.nms(boxes, scores, 0.5)
+    ops.batched_nms(boxes, scores, groups, 0.5)
+    for array, copy in zip((boxes, scores, groups), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 def test_groups_must_be_integers() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import lnsdk
-from lnsdk import ops, threads
+from lnsdk import _C, ops, threads
 from lnsdk.ops import slices
 from tests import naive
 
@@ -37,7 +37,7 @@ def _volume(shape: tuple[int, ...] = (5, 7, 9), seed: int = 0) -> NDArray[np.int
     return np.random.default_rng(seed).integers(-2000, 3500, shape).astype(np.int16)
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("spacings", GRIDS)
 def test_resampling_is_the_oracle(spacings: str, layout: str) -> None:
@@ -49,6 +49,34 @@ def test_resampling_is_the_oracle(spacings: str, layout: str) -> None:
     half = ops.resample_window(LAYOUTS[layout](volume), spacing, out_spacing, dtype=np.float16)
     assert half.dtype == np.float16
     np.testing.assert_array_equal(half, expected.astype(np.float16))
+
+
+@pytest.mark.usefixtures("instruction_set")
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("out_spacing", [(0.8, 0.8, 2.0), (0.3, 0.3, 1.0), (1.3, 2.0, 5.0), (9.0, 0.5, 2.0)])
+def test_long_rows_are_the_oracle(out_spacing: tuple[float, float, float], dtype: type) -> None:
+    volume, spacing = _volume((2, 3, 150)), (0.564, 0.7, 2.5)
+    expected = naive.resample_window(volume, spacing, out_spacing).astype(dtype)
+    np.testing.assert_array_equal(ops.resample_window(volume, spacing, out_spacing, dtype=dtype), expected)
+
+
+@pytest.mark.usefixtures("instruction_set")
+def test_every_float16_of_the_window() -> None:
+    volume = np.arange(-32768, 32768, dtype=np.int32).astype(np.int16).reshape(1, 256, 256)
+    for window in ((-32768, 32767), (-1e-3, 0.9e3), (0, 1e9)):
+        found = ops.resample_window(volume, (1, 1, 1), (1, 1, 1), window=window, dtype=np.float16)
+        expected = ops.resample_window(volume, (1, 1, 1), (1, 1, 1), window=window).astype(np.float16)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_results_that_are_streamed_past_the_caches_are_the_same() -> None:
+    volume = _volume((3, 700, 1100))
+    whole = ops.resample_window(volume, (1, 1, 1), (1, 1, 1))
+    assert whole.nbytes >= _C.STREAMED_BYTES
+    for k in range(3):
+        part = ops.resample_window(volume, (1, 1, 1), (1, 1, 1), crop=((k, k + 1), (0, 700), (0, 1100)))
+        assert part.nbytes < _C.STREAMED_BYTES
+        np.testing.assert_array_equal(part[0], whole[k])
 
 
 @given(
@@ -68,7 +96,7 @@ def test_resampling_of_anything_is_the_oracle(
     np.testing.assert_array_equal(found, naive.resample_window(volume, spacing, out_spacing, window))
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 4, 4), (4, 1, 4), (4, 4, 1)])
 def test_axes_of_one_voxel(shape: tuple[int, int, int]) -> None:
     volume = _volume(shape)
@@ -90,7 +118,7 @@ def test_number_of_samples() -> None:
     assert slices.grid_shape((2, 4, 22), (0.1, 0.7, 1), (0.7, 0.1, 1)) == (2, 22, 4)  # 3 x 0.7 / 0.1 is below 21
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("instruction_set")
 def test_a_part_has_the_values_of_the_whole() -> None:
     volume, spacings = _volume((6, 20, 20)), ((0.7, 0.7, 2.5), (0.8, 0.5, 1.7))
     for dtype in (np.float32, np.float16):
@@ -114,7 +142,7 @@ def test_several_threads_give_the_values_of_one() -> None:
         np.testing.assert_array_equal(ops.resample_window(volume, (0.8, 0.8, 2), (0.5, 0.5, 1), dtype=np.float16), half)
 
 
-@pytest.mark.usefixtures("kernels")
+@pytest.mark.usefixtures("instruction_set")
 def test_writes_into_out() -> None:
     volume = _volume()
     expected = ops.resample_window(volume, (1, 1, 1), (2, 2, 2))
@@ -167,9 +195,9 @@ def test_wrong_arguments_of_resampling_are_refused() -> None:
         ops.resample_window(volume, one, two, crop=((0, 1), (0, 4), (0, 6)))
     with pytest.raises(TypeError, match="dtype must be float32 or float16, got float64"):
         ops.resample_window(volume, one, two, dtype=np.float64)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="out must be float16 like the output, got float32"):
+    with pytest.raises(TypeError, match="out must be float16 like the result, got float32"):
         ops.resample_window(volume, one, two, dtype=np.float16, out=np.empty((3, 4, 5), np.float32))
-    with pytest.raises(ValueError, match=r"out must have the shape of the output, \(3, 4, 5\), got \(3, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"out must have the shape of the result, \(3, 4, 5\), got \(3, 4, 4\)"):
         ops.resample_window(volume, one, two, out=np.empty((3, 4, 4), np.float32))
     with pytest.raises(ValueError, match="out must be C-contiguous and writable"):
         ops.resample_window(volume, one, two, out=np.empty((5, 4, 3), np.float32).T)
@@ -208,6 +236,18 @@ def test_groups_are_views_where_no_end_is_repeated() -> None:
         assert np.shares_memory(view, grid)
         assert not view.flags.writeable
     assert not np.shares_memory(ops.group_slices(grid, [3]), grid)
+
+
+@pytest.mark.parametrize("centers", [[], [4, 5, 6], [4, 6, 5], [0, 19]])
+def test_groups_are_copied_into_out(centers: list[int]) -> None:
+    grid = np.random.default_rng(0).random((20, 200, 200), np.float32)
+    out = np.full((len(centers), 3, 3, 200, 200), np.nan, np.float32)
+    for limit in (1, 3):
+        with threads.limited_to(limit):
+            assert ops.group_slices(grid, centers, out=out) is out
+        np.testing.assert_array_equal(out, ops.group_slices(grid, centers))
+    with pytest.raises(TypeError, match="out must be float32 like the result"):
+        ops.group_slices(grid, centers, out=out.astype(np.float64))  # type: ignore[arg-type]
 
 
 def test_wrong_arguments_of_grouping_are_refused() -> None:

@@ -77,15 +77,13 @@ def _installed(package: str) -> str:
 def _compiled_kernels() -> str:
     from lnsdk import _C
 
-    return f"lnsdk._C, built for {_C.__version__}"
+    return f"lnsdk._C, built for {_C.__version__}, running on {_C.instruction_set()}"
 
 
 def _numba_kernels() -> str:
-    from lnsdk import ops
-    from lnsdk.ops._jit import cache_folder
+    from lnsdk._jit import cache_folder
 
-    ops.warm_up()
-    return f"compiled, cached in {cache_folder()}"
+    return f"cached in {cache_folder()}"
 
 
 def _default_model() -> str:

@@ -7,12 +7,23 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lnsdk.metrics._resampling import (
+    Blocks,
+    Events,
+    Floats,
+    Integers,
+    RunningTotals,
+    Weights,
+    chunks,
+    draws,
+    falling,
+    interval,
+    ordered,
+)
 from lnsdk.ops import iobb, iou
 
 Overlap = Literal["iobb", "iou"]
 Group = TypeVar("Group", bound=Hashable)
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per volume at which sensitivity is averaged (LENS, section VI-C; LUNA16)."""
@@ -22,9 +33,6 @@ HIT_OVERLAP = 0.3
 
 IGNORED_OVERLAP = 0.3
 """A detection with this share of itself inside a box to ignore is not counted: the hit threshold of LENS, VI-C."""
-
-CONFIDENCE = 0.95
-"""Coverage of the bootstrap intervals, as in the evaluation of LUNA16."""
 
 _OVERLAPS = {"iobb": iobb, "iou": iou}
 
@@ -137,8 +145,9 @@ def froc(
     Yan et al., LENS, section VI-C: IoBB >= 0.3 in 3D, mean sensitivity at 1/8 to 8 false positives per volume.
     """
     counts = _count(predictions, truths, ignore, overlap, threshold)
+    weights = draws(counts.volumes, clusters, bootstraps, seed, "volume")
     everything = np.ones(len(counts.lesion_volumes), bool)
-    return _curve(counts, everything, _points(false_positives), _draws(counts.volumes, clusters, bootstraps, seed))
+    return _Curves(counts, checked_points(false_positives, "false_positives"), weights).of(everything)
 
 
 def froc_by_group(
@@ -178,12 +187,9 @@ def froc_by_group(
     """
     counts = _count(predictions, truths, ignore, overlap, threshold)
     labels = _labels(groups, counts)
-    points = _points(false_positives)
-    draws = _draws(counts.volumes, clusters, bootstraps, seed)
-    return {
-        group: _curve(counts, np.array([label == group for label in labels]), points, draws)
-        for group in dict.fromkeys(labels)
-    }
+    weights = draws(counts.volumes, clusters, bootstraps, seed, "volume")
+    curves = _Curves(counts, checked_points(false_positives, "false_positives"), weights)
+    return {group: curves.of(np.array([label == group for label in labels])) for group in dict.fromkeys(labels)}
 
 
 @dataclass(frozen=True)
@@ -294,63 +300,87 @@ def _labels(groups: Sequence[Sequence[Group]], counts: _Counts) -> list[Group]:
     return [label for labels in groups for label in labels]
 
 
-def _points(false_positives: Sequence[float]) -> Floats:
+def checked_points(false_positives: Sequence[float], name: str) -> Floats:
+    """The false positives to give the sensitivity at, as an array."""
     points = np.asarray(false_positives, np.float64)
     if points.ndim != 1 or len(points) == 0 or not (np.isfinite(points) & (points >= 0)).all():
-        raise ValueError(f"false_positives must be numbers of at least 0, got {false_positives}")
+        raise ValueError(f"{name} must be numbers of at least 0, got {false_positives}")
     return points
 
 
-def _curve(counts: _Counts, chosen: NDArray[np.bool_], points: Floats, draws: Sequence[Floats]) -> Froc:
-    """Curve of the chosen lesions, on the thresholds of all of them, so that curves of groups add up."""
-    scores = np.concatenate([counts.lesion_scores, counts.false_scores])
-    owners = np.concatenate([counts.lesion_volumes, counts.false_volumes])
-    is_hit = np.concatenate([chosen & np.isfinite(counts.lesion_scores), np.zeros(len(counts.false_scores), bool)])
-    is_false = np.concatenate([np.zeros(len(chosen), bool), np.ones(len(counts.false_scores), bool)])
-    order = np.argsort(-scores, kind="stable")
-    order = order[np.isfinite(scores[order])]
-    scores, owners, is_hit, is_false = scores[order], owners[order], is_hit[order], is_false[order]
-    last_of_score = np.append(scores[1:] != scores[:-1], True)[: len(scores)]
-    lesion_volumes = counts.lesion_volumes[chosen]
+class _Curves:
+    """Curves of chosen lesions, on the thresholds of all of them, so that curves of groups add up."""
 
-    def curve(weights: Floats) -> tuple[Floats, Floats]:
-        """False positives per volume and sensitivity when volume v counts weights[v] times."""
-        of_event = weights[owners]
-        false = np.cumsum(of_event * is_false)[last_of_score] / weights.sum()
-        found = np.cumsum(of_event * is_hit)[last_of_score] / weights[lesion_volumes].sum()
-        return false, found
+    def __init__(self, counts: _Counts, points: Floats, weights: Weights) -> None:
+        self._counts = counts
+        self._points = points
+        self._weights = weights
+        self._is_found = np.isfinite(counts.lesion_scores)
+        self._thresholds = falling(counts.lesion_scores[self._is_found], counts.false_scores)
+        self._false = ordered(counts.false_scores, counts.false_volumes, self._thresholds)
+        blocks = Blocks(self._false.owners, counts.volumes)
+        parts = chunks(weights, len(points) * blocks.size)
+        crossings = [_cross(RunningTotals(part, blocks), part.sum(axis=1), self._false, points) for part in parts]
+        self._crossings = [np.concatenate(chunk) for chunk in zip(*crossings, strict=True)]
 
-    false, found = curve(np.ones(counts.volumes))
-    sensitivity = _interpolate(points, false, found)
-    # a resample without any lesion of the group says nothing about it
-    telling = [weights for weights in draws if weights[lesion_volumes].sum() > 0]
-    samples = [_interpolate(points, *curve(weights)) for weights in telling]
-    return Froc(
-        false_positives=points,
-        sensitivity=sensitivity,
-        interval=_interval(np.reshape(samples, (len(samples), len(points)))).T,
-        mean_sensitivity=float(sensitivity.mean()),
-        mean_interval=_interval(np.array([sample.mean() for sample in samples])),
-        curve_thresholds=scores[last_of_score],
-        curve_false_positives=false,
-        curve_sensitivity=found,
-        lesions=int(chosen.sum()),
-        volumes=counts.volumes,
-    )
+    def of(self, chosen: NDArray[np.bool_]) -> Froc:
+        """The curve of these lesions."""
+        counts = self._counts
+        is_hit = chosen & self._is_found
+        hits = ordered(counts.lesion_scores[is_hit], counts.lesion_volumes[is_hit], self._thresholds)
+        curve_false = self._false.until / counts.volumes
+        curve_found = hits.until / chosen.sum()
+        sensitivity = _interpolate(self._points, curve_false, curve_found)
+        samples = self._samples(hits, counts.lesion_volumes[chosen])
+        return Froc(
+            false_positives=self._points,
+            sensitivity=sensitivity,
+            interval=interval(samples).T,
+            mean_sensitivity=float(sensitivity.mean()),
+            mean_interval=interval(samples.mean(axis=1)),
+            curve_thresholds=self._thresholds,
+            curve_false_positives=curve_false,
+            curve_sensitivity=curve_found,
+            lesions=int(chosen.sum()),
+            volumes=counts.volumes,
+        )
+
+    def _samples(self, hits: Events, lesion_volumes: Integers) -> Floats:
+        """Sensitivity at the points in every draw that holds a lesion: the others say nothing about it."""
+        blocks = Blocks(hits.owners, self._counts.volumes)
+        samples, start = [np.empty((0, len(self._points)))], 0
+        for weights in chunks(self._weights, len(self._points) * blocks.size):
+            lesions = weights[:, lesion_volumes].sum(axis=1)
+            after, share = (crossing[start : start + len(weights)] for crossing in self._crossings)
+            totals = RunningTotals(weights, blocks)
+            before, beyond = totals.at(hits.before[after]), totals.at(hits.before[after + 1])
+            found = before + share * (beyond - before)
+            samples.append(found[lesions > 0] / lesions[lesions > 0, None])
+            start += len(weights)
+        return np.concatenate(samples)
 
 
-def _draws(volumes: int, clusters: Sequence[Hashable] | None, bootstraps: int, seed: int) -> list[Floats]:
-    """How often each volume counts in every resample: as often as its cluster was drawn."""
-    named: Sequence[Hashable] = range(volumes) if clusters is None else clusters
-    if len(named) != volumes:
-        raise ValueError(f"clusters must have one entry per volume ({volumes}), got {len(named)}")
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(named))}
-    owner = np.array([numbers[name] for name in named], np.int64)
-    rng = np.random.default_rng(seed)
-    return [
-        np.bincount(rng.integers(len(numbers), size=len(numbers)), minlength=len(numbers))[owner].astype(np.float64)
-        for _ in range(bootstraps)
-    ]
+def _cross(totals: RunningTotals, volumes: Floats, false: Events, points: Floats) -> tuple[Integers, Floats]:
+    """Where the curve of each draw passes the points, (B, P) each.
+
+    First the number of the first threshold with more false positives than the point, then how far between the
+    threshold before it and that one the point lies: 0 left and right of the curve.
+    """
+    volumes = volumes[:, None]
+    event = totals.first_above(_most(points, volumes))
+    after = np.searchsorted(false.until, event, side="right")
+    before, beyond = totals.at(false.before[after]) / volumes, totals.at(false.before[after + 1]) / volumes
+    inside = (after > 0) & (after < len(false.until))
+    share = np.divide(points - before, beyond - before, out=np.zeros(before.shape), where=inside)
+    return after, share
+
+
+def _most(points: Floats, volumes: Floats) -> Floats:
+    """The largest whole number of false positives whose quotient by the volumes is not above the point."""
+    most = np.floor(points * volumes) + 1
+    for _ in range(2):  # the product may be rounded to either side of a whole number
+        most -= most / volumes > points
+    return most
 
 
 def _interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
@@ -358,11 +388,3 @@ def _interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
         return np.zeros(len(points))
     result: Floats = np.interp(points, false, found, left=0.0)
     return result
-
-
-def _interval(samples: Floats) -> Floats:
-    """Lower and upper percentile over the first axis, NaN where there are no samples."""
-    if len(samples) == 0:
-        return np.full((2, *samples.shape[1:]), np.nan)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    return np.asarray(np.percentile(samples, [tail, 100 - tail], axis=0))

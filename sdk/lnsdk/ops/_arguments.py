@@ -1,7 +1,9 @@
 """Turns what a caller may pass into the arrays that the compiled kernels take; shapes and values are checked there."""
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 
 def _numbers(values: ArrayLike, name: str) -> NDArray[np.floating | np.integer]:
@@ -34,11 +36,6 @@ def float32s(values: ArrayLike, name: str) -> NDArray[np.float32]:
     return np.ascontiguousarray(_numbers(values, name), np.float32)
 
 
-def float64s(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """C-contiguous float64; the order of float32 values is unchanged by it."""
-    return np.ascontiguousarray(_numbers(values, name), np.float64)
-
-
 def int64s(values: ArrayLike, name: str) -> NDArray[np.int64]:
     """C-contiguous int64; an empty list counts as integers."""
     array = np.asarray(values)
@@ -62,3 +59,16 @@ def positive_integer(value: int, name: str) -> int:
     if value <= 0:
         raise ValueError(f"{name} must be above 0, got {value}")
     return int(value)
+
+
+def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """The array to write a result into: the caller's once it is checked, else a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.dtype != dtype:
+        raise TypeError(f"out must be {np.dtype(dtype)} like the result, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have the shape of the result, {shape}, got {out.shape}")
+    if not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError("out must be C-contiguous and writable")
+    return out

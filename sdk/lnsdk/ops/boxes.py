@@ -7,7 +7,13 @@ from lnsdk import _C
 from lnsdk.ops import _arguments
 
 
-def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+def nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    iou_threshold: float,
+    score_threshold: float | None = None,
+    max_kept: int | None = None,
+) -> NDArray[np.int64]:
     """Greedy non-maximum suppression: index for index the answer of ``torchvision.ops.nms``.
 
     From the best score down, a box is kept unless its intersection over union with a kept box is strictly above the
@@ -22,6 +28,10 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np
         Higher is better.
     iou_threshold : float
         0 to 1.
+    score_threshold : float, optional
+        Boxes that score less are left out before anything else.
+    max_kept : int, optional
+        Keep only so many, the best.
 
     Returns
     -------
@@ -33,12 +43,20 @@ def nms(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np
     TypeError
         When boxes or scores are not real numbers.
     ValueError
-        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+        When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
-    return _C.nms(_arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, None, None)
+    return _C.nms(
+        _arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, score_threshold, max_kept
+    )
 
 
-def nms_3d(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+def nms_3d(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    iou_threshold: float,
+    score_threshold: float | None = None,
+    max_kept: int | None = None,
+) -> NDArray[np.int64]:
     """Greedy non-maximum suppression of 3D boxes: :func:`nms` with volumes instead of areas.
 
     Parameters
@@ -49,6 +67,10 @@ def nms_3d(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray
         Higher is better.
     iou_threshold : float
         0 to 1; a box is suppressed strictly above it.
+    score_threshold : float, optional
+        Boxes that score less are left out before anything else.
+    max_kept : int, optional
+        Keep only so many, the best.
 
     Returns
     -------
@@ -60,12 +82,21 @@ def nms_3d(boxes: ArrayLike, scores: ArrayLike, iou_threshold: float) -> NDArray
     TypeError
         When boxes or scores are not real numbers.
     ValueError
-        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+        When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
-    return _C.nms_3d(_arguments.floats(boxes, "boxes"), _arguments.float64s(scores, "scores"), iou_threshold)
+    return _C.nms_3d(
+        _arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, score_threshold, max_kept
+    )
 
 
-def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_threshold: float) -> NDArray[np.int64]:
+def batched_nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    groups: ArrayLike,
+    iou_threshold: float,
+    score_threshold: float | None = None,
+    max_kept: int | None = None,
+) -> NDArray[np.int64]:
     """Non-maximum suppression within each group: boxes of different groups never suppress each other.
 
     Parameters
@@ -78,6 +109,10 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
         The group (class, slice, image) of each box; any integers.
     iou_threshold : float
         0 to 1; a box is suppressed strictly above it.
+    score_threshold : float, optional
+        Boxes that score less are left out before anything else.
+    max_kept : int, optional
+        Keep only so many, the best of all groups.
 
     Returns
     -------
@@ -89,11 +124,13 @@ def batched_nms(boxes: ArrayLike, scores: ArrayLike, groups: ArrayLike, iou_thre
     TypeError
         When boxes or scores are not real numbers or groups are not integers.
     ValueError
-        When a shape or the threshold is wrong, or a value is NaN (the message names its index).
+        When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.batched_nms(
         _arguments.floats(boxes, "boxes"),
-        _arguments.float64s(scores, "scores"),
+        _arguments.floats(scores, "scores"),
         _arguments.int64s(groups, "groups"),
         iou_threshold,
+        score_threshold,
+        max_kept,
     )

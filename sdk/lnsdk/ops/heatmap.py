@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lnsdk import threads
+from lnsdk import _C, threads
 from lnsdk.ops import _arguments
-from lnsdk.ops._jit import Kernel
 
 SMALLEST_PART = 1 << 16
 """Pixels below which a second thread is not worth starting."""
@@ -54,11 +53,13 @@ def vote_heatmap(
     """
     values = _votes(votes)
     side, step = _arguments.positive_integer(patch, "patch"), _arguments.positive_integer(stride, "stride")
-    target = _output(shape, out)
-    VOTE.compile()
+    if len(shape) != 2 or any(size < 0 for size in shape):
+        raise ValueError(f"shape must be y, x in pixels, got {shape}")
+    target = _arguments.output(out, tuple(shape), np.dtype(np.float32))
     if target.size:
+        streaming = target.nbytes >= _C.STREAMED_BYTES
         threads.over_range(
-            lambda start, stop: VOTE(values, side, step, normalize, target[start:stop], start),
+            lambda start, stop: _C.vote_rows(values, side, step, normalize, target[start:stop], start, streaming),
             len(target),
             max(1, SMALLEST_PART // target.shape[1]),
         )
@@ -74,53 +75,3 @@ def _votes(votes: ArrayLike) -> NDArray[np.float32]:
     if len(wrong):
         raise ValueError(f"votes[{wrong[0][0]}, {wrong[0][1]}] is NaN or infinite")
     return values
-
-
-def _output(shape: Sequence[int], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    if len(shape) != 2 or any(size < 0 for size in shape):
-        raise ValueError(f"shape must be y, x in pixels, got {shape}")
-    if out is None:
-        return np.empty((shape[0], shape[1]), np.float32)
-    if out.dtype != np.float32:
-        raise TypeError(f"out must be float32, got {out.dtype}")
-    if out.shape != tuple(shape) or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError(f"out must be C-contiguous, writable and have shape {tuple(shape)}, got shape {out.shape}")
-    return out
-
-
-def _vote_rows(
-    votes: NDArray[np.float32], patch: int, stride: int, normalize: bool, out: NDArray[np.float32], first_row: int
-) -> None:
-    """Fill ``out`` with rows of the map, the first of them being ``first_row``; sums are formed in double."""
-    rows, columns = votes.shape
-    column_sums = np.empty(columns, np.float64)
-    summed_top, summed_bottom = -1, -1
-    for row in range(len(out)):
-        y = first_row + row
-        top = max(0, (y - patch) // stride + 1)  # windows top..bottom - 1 cover row y
-        bottom = max(top, min(rows, y // stride + 1))
-        if top != summed_top or bottom != summed_bottom:
-            for j in range(columns):
-                total = 0.0
-                for i in range(top, bottom):
-                    total += np.float64(votes[i, j])
-                column_sums[j] = total
-            summed_top, summed_bottom = top, bottom
-        summed_left, summed_right, value = -1, -1, np.float32(0)
-        for x in range(out.shape[1]):
-            left = max(0, (x - patch) // stride + 1)
-            right = max(left, min(columns, x // stride + 1))
-            if left != summed_left or right != summed_right:
-                total = 0.0
-                for j in range(left, right):
-                    total += column_sums[j]
-                covering = (bottom - top) * (right - left)
-                if normalize:
-                    value = np.float32(total / covering) if covering > 0 else np.float32(0)
-                else:
-                    value = np.float32(total * ((stride / patch) * (stride / patch)))
-                summed_left, summed_right = left, right
-            out[row, x] = value
-
-
-VOTE = Kernel(_vote_rows, "void(Array(float32, 2, 'C', True), int64, int64, boolean, float32[:, ::1], int64)")

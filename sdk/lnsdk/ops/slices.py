@@ -7,9 +7,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lnsdk import threads
+from lnsdk import _C, threads
 from lnsdk.ops import _arguments
-from lnsdk.ops._jit import Kernel
 
 WINDOW = (-1024.0, 3071.0)
 """HU that map to 0 and to 255 (LENS, section VI-A)."""
@@ -68,7 +67,7 @@ def resample_window(
     Parameters
     ----------
     voxels : ndarray of int16, shape (z, y, x)
-        HU. Copied first when not C-contiguous.
+        HU. Copied first when the voxels of a row do not lie side by side.
     spacing, out_spacing : sequence of three floats
         Distance between samples along x, y, z in mm, of the volume and of the output.
     window : (float, float)
@@ -98,28 +97,32 @@ def resample_window(
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
     levels = _levels(window)
-    grid = _output(out, tuple(stop - start for start, stop in ranges), np.dtype(dtype))
+    grid = _arguments.output(out, tuple(stop - start for start, stop in ranges), _output_type(dtype))
+    if grid.size == 0:
+        return grid
 
-    source = np.ascontiguousarray(voxels)
     ratios = [new / old for new, old in zip(out_spacing, spacing, strict=True)][::-1]
-    z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
+    axes = [_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True)]
+    source = voxels if _rows_are_contiguous(voxels) else np.ascontiguousarray(voxels)
     rows = grid.reshape(len(grid) * grid.shape[1], grid.shape[2])
-    step = max(1, SMALLEST_PART // max(1, rows.shape[1]))
-    RESAMPLE.compile()
-
-    def fill(start: int, stop: int) -> None:
-        if rows.dtype == np.float32:
-            RESAMPLE(source, z_axis, y_axis, x_axis, levels, rows[start:stop], start)
-            return
-        buffer = np.empty((min(step, stop - start), rows.shape[1]), np.float32)  # numba has no float16, NumPy converts
-        for row in range(start, stop, step):
-            part = buffer[: stop - row]
-            RESAMPLE(source, z_axis, y_axis, x_axis, levels, part, row)
-            rows[row : row + len(part)] = part
-
-    if rows.size:
-        threads.over_range(fill, len(rows), step)
+    target = rows.view(np.uint16) if rows.dtype == np.float16 else rows
+    streaming = grid.nbytes >= _C.STREAMED_BYTES
+    threads.over_range(
+        lambda start, stop: _C.resample_rows(source, *axes, levels, target[start:stop], start, streaming),
+        len(rows),
+        max(1, SMALLEST_PART // rows.shape[1]),
+    )
     return grid
+
+
+def _output_type(dtype: DTypeLike) -> np.dtype[Any]:
+    if np.dtype(dtype) not in (np.float32, np.float16):
+        raise TypeError(f"dtype must be float32 or float16, got {np.dtype(dtype)}")
+    return np.dtype(dtype)
+
+
+def _rows_are_contiguous(voxels: NDArray[np.int16]) -> bool:
+    return voxels[0, 0].flags.c_contiguous and all(stride % voxels.itemsize == 0 for stride in voxels.strides)
 
 
 def grid_shape(shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float]) -> tuple[int, int, int]:
@@ -159,20 +162,6 @@ def _levels(window: tuple[float, float]) -> tuple[np.float32, np.float32, np.flo
     return np.float32(low), np.float32(high), np.float32(255 / (high - low))
 
 
-def _output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype not in (np.float32, np.float16):
-        raise TypeError(f"dtype must be float32 or float16, got {dtype}")
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.dtype != dtype:
-        raise TypeError(f"out must be {dtype} like the output, got {out.dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out must have the shape of the output, {shape}, got {out.shape}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError("out must be C-contiguous and writable")
-    return out
-
-
 def _axis(span: tuple[int, int], ratio: float, count: int) -> Axis:
     """Where the output samples of a range lie between the ``count`` voxels, ``ratio`` voxels apart."""
     positions = np.minimum(np.arange(*span) * ratio, count - 1)
@@ -181,46 +170,9 @@ def _axis(span: tuple[int, int], ratio: float, count: int) -> Axis:
     return before, after, (positions - before).astype(np.float32)
 
 
-def _resample_rows(
-    voxels: NDArray[np.int16],
-    z_axis: Axis,
-    y_axis: Axis,
-    x_axis: Axis,
-    levels: tuple[np.float32, np.float32, np.float32],
-    out: NDArray[np.float32],
-    first_row: int,
-) -> None:
-    """Fill ``out`` with rows of the output, counted over z and y, the first of them being ``first_row``."""
-    low, high, scale = levels
-    rows_per_slice = len(y_axis[0])
-    x_before, x_after, x_weight = x_axis
-    first, last = x_before[0], x_after[-1] + 1
-    line = np.empty(last, np.float32)
-    for row in range(len(out)):
-        k = (first_row + row) // rows_per_slice
-        j = (first_row + row) % rows_per_slice
-        z0, z1, zw = z_axis[0][k], z_axis[1][k], z_axis[2][k]
-        y0, y1, yw = y_axis[0][j], y_axis[1][j], y_axis[2][j]
-        a, b, c, d = voxels[z0, y0], voxels[z1, y0], voxels[z0, y1], voxels[z1, y1]
-        for i in range(first, last):
-            front = np.float32(a[i]) + zw * (np.float32(b[i]) - np.float32(a[i]))
-            back = np.float32(c[i]) + zw * (np.float32(d[i]) - np.float32(c[i]))
-            line[i] = front + yw * (back - front)
-        for i in range(len(x_weight)):
-            left = line[x_before[i]]
-            value = left + x_weight[i] * (line[x_after[i]] - left)
-            out[row, i] = (min(max(value, low), high) - low) * scale
-
-
-RESAMPLE = Kernel(
-    _resample_rows,
-    "void(Array(int16, 3, 'C', True), {axis}, {axis}, {axis}, UniTuple(float32, 3), float32[:, ::1], int64)".format(
-        axis="Tuple((Array(int64, 1, 'C', True), Array(int64, 1, 'C', True), Array(float32, 1, 'C', True)))"
-    ),
-)
-
-
-def group_slices(grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, channels: int = 3) -> NDArray[Scalar]:
+def group_slices(
+    grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, channels: int = 3, out: NDArray[Scalar] | None = None
+) -> NDArray[Scalar]:
     """Collect the 2.5D input of each centre slice: images of neighbouring slices as channels (LENS, section IV-A).
 
     Image m of centre c holds the slices ``c + (m - images // 2) * channels + (k - channels // 2)`` for the channels k;
@@ -234,16 +186,19 @@ def group_slices(grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, cha
         Indices of slices of the grid.
     images, channels : int
         Images per centre and slices per image, both odd.
+    out : ndarray of the grid's type, shape (N, images, channels, y, x), C-contiguous, optional
+        Where to copy the slices, even when a view would do.
 
     Returns
     -------
     ndarray, shape (N, images, channels, y, x), type of the grid
-        A read-only view of the grid when the centres are evenly spaced and no end is repeated, else a copy.
+        A read-only view of the grid when the centres are evenly spaced and no end is repeated, else a copy; ``out``
+        itself when it was given.
 
     Raises
     ------
     TypeError
-        When centers, images or channels are not integers.
+        When centers, images or channels are not integers, or out is not of the grid's type.
     ValueError
         When a shape is wrong, a centre lies outside the grid, or images or channels are even.
     """
@@ -258,15 +213,36 @@ def group_slices(grid: NDArray[Scalar], centers: ArrayLike, images: int = 3, cha
 
     first = -(images // 2) * channels - channels // 2
     slices = chosen[:, None] + np.arange(first, first + images * channels)
-    step = int(chosen[1] - chosen[0]) if len(chosen) > 1 else 1
-    clamped = slices.clip(0, len(grid) - 1)
-    if len(chosen) == 0 or not np.array_equal(slices, clamped) or (np.diff(chosen) != step).any():
-        copies: NDArray[Scalar] = grid[clamped.reshape(-1, images, channels)]
-        return copies
+    if out is None and _evenly_inside(slices, len(grid)):
+        return _view(grid, slices, images, channels)
+    result = _arguments.output(out, (len(chosen), images, channels, *grid.shape[1:]), grid.dtype)
+    _copy_slices(grid, slices.clip(0, len(grid) - 1).ravel(), result.reshape(slices.size, *grid.shape[1:]))
+    return result
+
+
+def _evenly_inside(slices: NDArray[np.int64], count: int) -> bool:
+    """Whether the rows of slices are evenly spaced, with at least one row, and none lies outside 0..count - 1."""
+    if len(slices) == 0 or slices.min() < 0 or slices.max() >= count:
+        return False
+    return len(slices) < 3 or len(np.unique(np.diff(slices[:, 0]))) == 1
+
+
+def _view(grid: NDArray[Scalar], slices: NDArray[np.int64], images: int, channels: int) -> NDArray[Scalar]:
+    step = int(slices[1, 0] - slices[0, 0]) if len(slices) > 1 else 1
     along_z, along_y, along_x = grid.strides
     return as_strided(
         grid[slices[0, 0] :],
-        (len(chosen), images, channels, *grid.shape[1:]),
+        (len(slices), images, channels, *grid.shape[1:]),
         (step * along_z, channels * along_z, along_z, along_y, along_x),
         writeable=False,
     )
+
+
+def _copy_slices(grid: NDArray[Scalar], slices: NDArray[np.int64], out: NDArray[Scalar]) -> None:
+    """``out[i] = grid[slices[i]]``, several at once; NumPy copies without the GIL."""
+
+    def copy(start: int, stop: int) -> None:
+        for index in range(start, stop):
+            np.copyto(out[index], grid[slices[index]])
+
+    threads.over_range(copy, len(slices), max(1, SMALLEST_PART // max(1, grid[0].size)))

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.ops._jit import Kernel
+from lnsdk._jit import Kernel
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -218,8 +218,7 @@ class Detector:
         return SliceBoxes(*boxes, np.full(len(boxes[0]), index, np.int64))
 
     def _warm_up(self) -> None:
-        """Compile every kernel and let the engines allocate, so that the first call is as fast as the others."""
-        ops.warm_up()
+        """Let the engines allocate, so that the first call is as fast as the others."""
         size = self._settings.multiple
         images = np.zeros((1, 3, size, size), np.float32)
         features = self._image.run({"image": images})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lnsdk.ops import _jit
+from lnsdk import _jit
 
 
 @pytest.fixture
@@ -71,12 +71,11 @@ def _double(values: NDArray[np.floating], out: NDArray[np.float32]) -> None:
 EXERCISE = """
 import sys
 import numpy as np
-from lnsdk import ops
-assert "numba" not in sys.modules, "lnsdk.ops imports numba before a kernel is needed"
-ops.warm_up()
-volume = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
-assert ops.resample_window(volume, (1, 1, 1), (1, 1, 1), window=(0, 255)).tolist() == volume.tolist()
-assert ops.vote_heatmap([[1, 2]], 2, 2, (2, 4)).tolist() == [[1, 1, 2, 2]] * 2
+from lnsdk.metrics import pixel_froc
+assert "numba" not in sys.modules, "lnsdk.metrics imports numba before a kernel is needed"
+probabilities = np.zeros((4, 4), np.float32)
+probabilities[1, 1] = 0.5
+assert pixel_froc([probabilities], [[[0.5, 0.5, 1.5, 1.5]]], bootstraps=0).score == 1
 """
 
 
@@ -100,7 +99,7 @@ def test_processes_that_race_for_an_empty_cache(tmp_path: Path) -> None:
     assert [process.communicate()[1] for process in processes] == [""] * 4
     assert [process.returncode for process in processes] == [0] * 4
     compiled = {path.name.partition("-")[0]: path for path in tmp_path.rglob("*.nbc")}
-    assert set(compiled) == {"slices._resample_rows", "heatmap._vote_rows"}
+    assert set(compiled) == {"pixel._count"}
     again = _start(tmp_path)
     assert again.communicate()[1] == ""
     assert again.returncode == 0

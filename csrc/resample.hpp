@@ -1,0 +1,163 @@
+// Linear resampling of int16 HU with a window, in one pass from the voxels to the network's grid (LENS, section VI-A).
+//
+// Each output is interpolated along z, then y, then x, in float32 as a + w (b - a), clipped to the window and scaled. Two input
+// rows are blended along z once per output slice and kept while output rows lie between them, so the voxels are read once and the
+// outputs written once.
+#pragma once
+
+#include "half.hpp"
+#include "isa.hpp"
+#include "stream.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#if LNSDK_X86
+#include <immintrin.h>
+#endif
+
+namespace lnsdk {
+
+struct Voxels {
+    const std::int16_t* data;
+    std::ptrdiff_t slice_step, row_step;  // in voxels; along x they lie side by side
+};
+
+// Between which voxels the outputs along an axis lie, and the weight of the second.
+struct Axis {
+    const std::int64_t *before, *after;
+    const float* weight;
+    std::size_t count;
+};
+
+struct Window {
+    float low, high, scale;
+};
+
+struct BlendVoxels {
+    LNSDK_INLINE static void run(const std::int16_t* a, const std::int16_t* b, float weight, std::size_t count, float* out) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const float first = a[i], second = b[i];
+            out[i] = first + weight * (second - first);
+        }
+    }
+};
+
+struct BlendLines {
+    LNSDK_INLINE static void run(const float* a, const float* b, float weight, std::size_t count, float* out) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = a[i] + weight * (b[i] - a[i]);
+    }
+};
+
+LNSDK_INLINE void store(float value, float* out) { *out = value; }
+LNSDK_INLINE void store(float value, std::uint16_t* out) { *out = half_of(value); }
+
+// The outputs of one line from the input samples at `before` and the ones that follow them.
+struct InterpolateLine {
+    template <class Out>
+    LNSDK_INLINE static void run(const float* line, const std::int32_t* before, const float* weight, std::size_t count, Window window,
+                                 Out* out) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const float left = line[before[i]], right = line[before[i] + 1];
+            const float value = left + weight[i] * (right - left);
+            const float raised = value < window.low ? window.low : value;
+            const float clipped = window.high < raised ? window.high : raised;
+            store((clipped - window.low) * window.scale, out + i);
+        }
+    }
+};
+
+#if LNSDK_X86
+// The same for outputs of which 16 in a row lie within 32 input samples: these are loaded and permuted, not gathered.
+template <class Out>
+LNSDK_TARGET_AVX512 void interpolate_line_permuting(const float* line, const std::int32_t* before, const float* weight,
+                                                    std::size_t count, Window window, Out* out) {
+    const __m512 low = _mm512_set1_ps(window.low), high = _mm512_set1_ps(window.high), scale = _mm512_set1_ps(window.scale);
+    for (std::size_t i = 0; i < count; i += 16) {
+        const __mmask16 lanes = count - i < 16 ? static_cast<__mmask16>((1u << (count - i)) - 1) : 0xffff;
+        const float* base = line + before[i];
+        const __m512i index = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(lanes, before + i), _mm512_set1_epi32(before[i]));
+        const __m512 first = _mm512_loadu_ps(base), second = _mm512_loadu_ps(base + 16);
+        const __m512 left = _mm512_permutex2var_ps(first, index, second);
+        const __m512 right = _mm512_permutex2var_ps(first, _mm512_add_epi32(index, _mm512_set1_epi32(1)), second);
+        const __m512 step = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, weight + i), _mm512_sub_ps(right, left));
+        const __m512 clipped = _mm512_maskz_min_ps(lanes, _mm512_maskz_max_ps(lanes, _mm512_add_ps(left, step), low), high);
+        const __m512 level = _mm512_mul_ps(_mm512_sub_ps(clipped, low), scale);
+        if constexpr (sizeof(Out) == sizeof(float))
+            _mm512_mask_storeu_ps(out + i, lanes, level);
+        else
+            _mm256_mask_storeu_epi16(out + i, lanes, _mm512_maskz_cvtps_ph(lanes, level, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+}
+#endif
+
+// Resamples rows of the output, counted over z and y.
+template <class Out>
+class Resampler {
+public:
+    Resampler(Voxels voxels, Axis z, Axis y, Axis x, Window window)
+        : voxels_(voxels), z_(z), y_(y), x_(x), window_(window), first_(x.before[0]), before_(x.count), row_(x.count) {
+        for (std::size_t i = 0; i < x.count; ++i) before_[i] = static_cast<std::int32_t>(x.before[i] - first_);
+        width_ = x.after[x.count - 1] - first_ + 1;
+        // Vectors read past the last sample; after it, at weight 0, lies a sample that must only be finite.
+        for (std::vector<float>* line : {&near_, &far_, &line_}) line->assign(width_ + 2 * lanes, 0.0f);
+#if LNSDK_X86
+        permutes_ = chosen_isa() == Isa::avx512;
+        for (std::size_t i = 0; i < x.count; ++i)
+            permutes_ = permutes_ && before_[i] - before_[i / lanes * lanes] + 1 < 2 * static_cast<std::int32_t>(lanes);
+#endif
+    }
+
+    void operator()(std::size_t first_row, std::size_t count, bool streaming, Out* out) {
+        for (std::size_t row = first_row; row < first_row + count; ++row, out += x_.count) {
+            blend(row / y_.count, row % y_.count);
+            interpolate(row_.data());
+            copy_out(out, row_.data(), x_.count * sizeof(Out), streaming);
+        }
+        finish_streaming();
+    }
+
+private:
+    static constexpr std::size_t lanes = 16;
+    static constexpr std::int64_t none = -1;
+
+    // The input line at output slice k and output row j, in line_.
+    void blend(std::size_t k, std::size_t j) {
+        if (static_cast<std::int64_t>(k) != slice_) slice_ = k, near_row_ = far_row_ = none;
+        if (y_.before[j] == far_row_) std::swap(near_, far_), std::swap(near_row_, far_row_);
+        fetch(k, y_.before[j], near_, near_row_);
+        fetch(k, y_.after[j], far_, far_row_);
+        dispatch<BlendLines>(near_.data(), far_.data(), y_.weight[j], width_, line_.data());
+    }
+
+    // Input row y, blended along z, unless it is there already.
+    void fetch(std::size_t k, std::int64_t y, std::vector<float>& line, std::int64_t& held) {
+        if (held == y) return;
+        const std::int16_t* row = voxels_.data + y * voxels_.row_step + first_;
+        dispatch<BlendVoxels>(row + z_.before[k] * voxels_.slice_step, row + z_.after[k] * voxels_.slice_step, z_.weight[k], width_,
+                              line.data());
+        held = y;
+    }
+
+    void interpolate(Out* out) {
+#if LNSDK_X86
+        if (permutes_) return interpolate_line_permuting(line_.data(), before_.data(), x_.weight, x_.count, window_, out);
+#endif
+        dispatch<InterpolateLine>(line_.data(), before_.data(), x_.weight, x_.count, window_, out);
+    }
+
+    Voxels voxels_;
+    Axis z_, y_, x_;
+    Window window_;
+    std::int64_t first_;
+    std::size_t width_;
+    std::vector<std::int32_t> before_;
+    std::vector<float> near_, far_, line_;
+    std::vector<Out> row_;
+    std::int64_t slice_ = none, near_row_ = none, far_row_ = none;
+    bool permutes_ = false;
+};
+
+}  // namespace lnsdk
