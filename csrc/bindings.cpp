@@ -320,7 +320,7 @@ std::vector<std::string> instruction_sets() {
     return names;
 }
 
-std::string instruction_set() { return ISA_NAMES[static_cast<int>(lnsdk::chosen_isa())].second; }
+std::string instruction_set() { return ISA_NAMES[static_cast<int>(lnsdk::chosen_isa().load())].second; }
 
 void use_instruction_set(const std::string& wanted) {
     for (const auto& [isa, name] : ISA_NAMES)

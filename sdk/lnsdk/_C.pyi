@@ -1,4 +1,7 @@
-"""Compiled kernels; lnsdk.ops is their public face. Arrays must have exactly these dtypes, and be C-contiguous but for images."""
+"""Compiled kernels; lnsdk.ops is their public face.
+
+Arrays must have exactly these dtypes and be C-contiguous, but for voxels and images, of which only the rows must be.
+"""
 
 from typing import TypeAlias, TypeVar
 

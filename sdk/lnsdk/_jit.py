@@ -1,7 +1,7 @@
 """Compiles loop kernels with numba: on request, once, from a cache folder that only this user can write.
 
 A kernel is an ordinary Python function over NumPy arrays with one explicit signature. numba is imported when the first
-of them is compiled, so importing lnsdk stays fast. What a detector runs is compiled C++ (lnsdk._C): nothing here is on its way.
+of them is compiled, so importing lnsdk stays fast. What a detector runs is C++ that is compiled already (lnsdk._C).
 """
 
 import hashlib

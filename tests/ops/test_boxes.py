@@ -173,8 +173,8 @@ def test_nms_is_torchvision_on_many_boxes(
     distribution: Callable[[Generator, int], Boxes], count: int, dtype: type, instruction_set: str
 ) -> None:
     random = np.random.default_rng(count)
-    boxes = distribution(random, count).astype(dtype)
-    scores = np.round(random.random(count), 2).astype(dtype)  # many ties
+    boxes: Boxes = distribution(random, count).astype(dtype)
+    scores: Boxes = np.round(random.random(count), 2).astype(dtype)  # many ties
     for iou_threshold in (0.0, 0.05, 1 / 3, 0.5, 0.7, 0.95, 1.0):
         kept = ops.nms(boxes, scores, iou_threshold)
         np.testing.assert_array_equal(kept, _torchvision_nms(boxes, scores, iou_threshold))

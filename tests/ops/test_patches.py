@@ -86,7 +86,7 @@ def test_writes_into_out_and_leaves_the_image() -> None:
 def test_wrong_arguments_are_refused() -> None:
     image = _image((8, 9, 3))
     with pytest.raises(TypeError, match="image must be uint8, got float64"):
-        ops.gather_patches(image.astype(float), [[0, 0]], 4, 0, 1)  # type: ignore[arg-type]
+        ops.gather_patches(image.astype(float), [[0, 0]], 4, 0, 1)
     with pytest.raises(ValueError, match=r"image must have shape \(y, x, C\) with 1, 3 or 4 channels, got \(8, 9\)"):
         ops.gather_patches(image[:, :, 0], [[0, 0]], 4, 0, 1)
     with pytest.raises(ValueError, match="1, 3 or 4 channels, got"):

@@ -56,7 +56,7 @@ def test_resampling_is_the_oracle(spacings: str, layout: str) -> None:
 @pytest.mark.parametrize("out_spacing", [(0.8, 0.8, 2.0), (0.3, 0.3, 1.0), (1.3, 2.0, 5.0), (9.0, 0.5, 2.0)])
 def test_long_rows_are_the_oracle(out_spacing: tuple[float, float, float], dtype: type) -> None:
     volume, spacing = _volume((2, 3, 150)), (0.564, 0.7, 2.5)
-    expected = naive.resample_window(volume, spacing, out_spacing).astype(dtype)
+    expected: Array = naive.resample_window(volume, spacing, out_spacing).astype(dtype)
     np.testing.assert_array_equal(ops.resample_window(volume, spacing, out_spacing, dtype=dtype), expected)
 
 
@@ -247,7 +247,7 @@ def test_groups_are_copied_into_out(centers: list[int]) -> None:
             assert ops.group_slices(grid, centers, out=out) is out
         np.testing.assert_array_equal(out, ops.group_slices(grid, centers))
     with pytest.raises(TypeError, match="out must be float32 like the result"):
-        ops.group_slices(grid, centers, out=out.astype(np.float64))  # type: ignore[arg-type]
+        ops.group_slices(grid, centers, out=out.astype(np.float64))
 
 
 def test_wrong_arguments_of_grouping_are_refused() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lnsdk import threads
+from lnsdk._jit import Kernel
 from lnsdk.metrics._resampling import (
     Blocks,
     Events,
@@ -26,7 +27,6 @@ from lnsdk.metrics._resampling import (
 )
 from lnsdk.metrics.froc import checked_points
 from lnsdk.ops import _arguments
-from lnsdk._jit import Kernel
 
 FALSE_POSITIVE_RATIOS = tuple(percent / 100 for percent in range(1, 11))
 """Shares of falsely activated pixels at which recall is averaged: 1 % to 10 % (AALS, "Evaluation metrics")."""

@@ -96,19 +96,21 @@ def resample_window(
     shape = grid_shape(voxels.shape, spacing, out_spacing)
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
-    levels = _levels(window)
+    low, high, scale = map(float, _levels(window))
     grid = _arguments.output(out, tuple(stop - start for start, stop in ranges), _output_type(dtype))
     if grid.size == 0:
         return grid
 
     ratios = [new / old for new, old in zip(out_spacing, spacing, strict=True)][::-1]
-    axes = [_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True)]
+    z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
     source = voxels if _rows_are_contiguous(voxels) else np.ascontiguousarray(voxels)
     rows = grid.reshape(len(grid) * grid.shape[1], grid.shape[2])
     target = rows.view(np.uint16) if rows.dtype == np.float16 else rows
     streaming = grid.nbytes >= _C.STREAMED_BYTES
     threads.over_range(
-        lambda start, stop: _C.resample_rows(source, *axes, levels, target[start:stop], start, streaming),
+        lambda start, stop: _C.resample_rows(
+            source, z_axis, y_axis, x_axis, (low, high, scale), target[start:stop], start, streaming
+        ),
         len(rows),
         max(1, SMALLEST_PART // rows.shape[1]),
     )

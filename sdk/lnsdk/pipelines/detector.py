@@ -8,7 +8,6 @@ from platform import python_version
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk import ops
 from lnsdk._version import __version__
 from lnsdk.backends import choose
 from lnsdk.bundle import Bundle, read_bundle
