@@ -240,22 +240,31 @@ lnsdk::Axis require_axis(const AxisArrays& arrays, const char* name, py::ssize_t
     return {before.data(), after.data(), weight.data(), static_cast<std::size_t>(before.size())};
 }
 
+// Steps from slice to slice and from row to row, in items; NumPy gives an axis of length 1 any stride.
+template <class T>
+std::pair<py::ssize_t, py::ssize_t> require_rows(const py::array_t<T, 0>& array, const char* name) {
+    constexpr py::ssize_t item = sizeof(T);
+    if (array.ndim() != 3 || array.strides(0) % item || array.strides(1) % item || (array.strides(2) != item && array.shape(2) > 1))
+        throw py::value_error(std::string(name) + " must have shape (z, y, x), with the items of a row side by side");
+    return {array.strides(0) / item, array.strides(1) / item};
+}
+
 template <class Out>
 void resample_rows(const py::array_t<std::int16_t, 0>& voxels, const AxisArrays& z_axis, const AxisArrays& y_axis,
-                   const AxisArrays& x_axis, std::tuple<float, float, float> levels, Array<Out>& out, std::size_t first_row, bool streaming) {
-    constexpr py::ssize_t item = sizeof(std::int16_t);
-    if (voxels.ndim() != 3 || voxels.strides(0) % item || voxels.strides(1) % item || (voxels.strides(2) != item && voxels.shape(2) > 1))
-        throw py::value_error("voxels must have shape (z, y, x), with the voxels of a row side by side");
+                   const AxisArrays& x_axis, std::tuple<float, float, float> levels, py::array_t<Out, 0>& out, std::size_t first_row,
+                   std::size_t end_row, bool streaming) {
+    const auto [slice_step, row_step] = require_rows(voxels, "voxels");
+    const auto [out_slice_step, out_row_step] = require_rows(out, "out");
     const lnsdk::Axis z = require_axis(z_axis, "z_axis", voxels.shape(0)), y = require_axis(y_axis, "y_axis", voxels.shape(1)),
                       x = require_axis(x_axis, "x_axis", voxels.shape(2));
-    if (out.ndim() != 2 || static_cast<std::size_t>(out.shape(1)) != x.count || first_row + out.shape(0) > z.count * y.count)
-        throw py::value_error("out must have shape (rows, " + std::to_string(x.count) + ") inside the output, got " + shape_of(out));
+    const auto length = [&out](int axis) { return static_cast<std::size_t>(out.shape(axis)); };
+    if (length(0) != z.count || length(1) != y.count || length(2) != x.count || first_row > end_row || end_row > z.count * y.count)
+        throw py::value_error("out must have as many samples along z, y, x as the axes, and the rows must lie inside it");
     Out* values = out.mutable_data();
-    const std::size_t rows = out.shape(0);
     const auto [low, high, scale] = levels;
     py::gil_scoped_release released;
-    lnsdk::Resampler<Out>({voxels.data(), voxels.strides(0) / item, voxels.strides(1) / item}, z, y, x, {low, high, scale})(
-        first_row, rows, streaming, values);
+    lnsdk::Resampler<Out>({voxels.data(), slice_step, row_step}, z, y, x, {low, high, scale})(first_row, end_row, streaming,
+                                                                                         {values, out_slice_step, out_row_step});
 }
 
 void vote_rows(const Array<float>& votes, std::size_t patch, std::size_t stride, bool normalize, Array<float>& out, std::size_t first_row,
@@ -360,7 +369,8 @@ void bind_for_type(py::module_& module) {
 template <class Out>
 void bind_resample(py::module_& module) {
     module.def("resample_rows", &resample_rows<Out>, py::arg("voxels").noconvert(), py::arg("z_axis"), py::arg("y_axis"),
-               py::arg("x_axis"), py::arg("levels"), py::arg("out").noconvert(), py::arg("first_row"), py::arg("streaming"));
+               py::arg("x_axis"), py::arg("levels"), py::arg("out").noconvert(), py::arg("first_row"), py::arg("end_row"),
+               py::arg("streaming"));
 }
 
 }  // namespace

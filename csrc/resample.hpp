@@ -25,6 +25,12 @@ struct Voxels {
     std::ptrdiff_t slice_step, row_step;  // in voxels; along x they lie side by side
 };
 
+template <class Out>
+struct Grid {
+    Out* data;
+    std::ptrdiff_t slice_step, row_step;  // in samples; along x they lie side by side
+};
+
 // Between which voxels the outputs along an axis lie, and the weight of the second.
 struct Axis {
     const std::int64_t *before, *after;
@@ -110,10 +116,12 @@ public:
 #endif
     }
 
-    void operator()(std::size_t first_row, std::size_t count, bool streaming, Out* out) {
-        for (std::size_t row = first_row; row < first_row + count; ++row, out += x_.count) {
-            blend(row / y_.count, row % y_.count);
+    void operator()(std::size_t first_row, std::size_t end_row, bool streaming, Grid<Out> grid) {
+        for (std::size_t row = first_row; row < end_row; ++row) {
+            const std::size_t k = row / y_.count, j = row % y_.count;
+            blend(k, j);
             interpolate(row_.data());
+            Out* out = grid.data + static_cast<std::ptrdiff_t>(k) * grid.slice_step + static_cast<std::ptrdiff_t>(j) * grid.row_step;
             copy_out(out, row_.data(), x_.count * sizeof(Out), streaming);
         }
         finish_streaming();

@@ -1,6 +1,6 @@
 """Compiled kernels; lnsdk.ops is their public face.
 
-Arrays must have exactly these dtypes and be C-contiguous, but for voxels and images, of which only the rows must be.
+Arrays must have exactly these dtypes and be C-contiguous, but for volumes and images, of which only the rows must be.
 """
 
 from typing import TypeAlias, TypeVar
@@ -42,6 +42,7 @@ def resample_rows(
     levels: tuple[float, float, float],
     out: NDArray[np.float32] | NDArray[np.uint16],
     first_row: int,
+    end_row: int,
     streaming: bool,
 ) -> None: ...
 def vote_rows(

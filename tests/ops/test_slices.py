@@ -149,6 +149,10 @@ def test_writes_into_out() -> None:
     out = np.full(expected.shape, np.nan, np.float32)
     assert ops.resample_window(volume, (1, 1, 1), (2, 2, 2), out=out) is out
     np.testing.assert_array_equal(out, expected)
+    wider = np.full(np.add(expected.shape, 2), np.nan, np.float32)
+    ops.resample_window(volume, (1, 1, 1), (2, 2, 2), out=wider[1:-1, 1:-1, 1:-1])
+    np.testing.assert_array_equal(wider[1:-1, 1:-1, 1:-1], expected)
+    assert np.isnan(wider).sum() == wider.size - expected.size
 
 
 def test_read_only_voxels() -> None:
@@ -199,7 +203,7 @@ def test_wrong_arguments_of_resampling_are_refused() -> None:
         ops.resample_window(volume, one, two, dtype=np.float16, out=np.empty((3, 4, 5), np.float32))
     with pytest.raises(ValueError, match=r"out must have the shape of the result, \(3, 4, 5\), got \(3, 4, 4\)"):
         ops.resample_window(volume, one, two, out=np.empty((3, 4, 4), np.float32))
-    with pytest.raises(ValueError, match="out must be C-contiguous and writable"):
+    with pytest.raises(ValueError, match="out must be writable and have contiguous rows"):
         ops.resample_window(volume, one, two, out=np.empty((5, 4, 3), np.float32).T)
 
 

@@ -61,14 +61,26 @@ def positive_integer(value: int, name: str) -> int:
     return int(value)
 
 
-def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """The array to write a result into: the caller's once it is checked, else a new one."""
+def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike, rows_only: bool = False) -> NDArray[Any]:
+    """The array to write a result into: the caller's once it is checked, else a new one.
+
+    With ``rows_only`` it is enough that the items of each row lie side by side.
+    """
     if out is None:
         return np.empty(shape, dtype)
     if out.dtype != dtype:
         raise TypeError(f"out must be {np.dtype(dtype)} like the result, got {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have the shape of the result, {shape}, got {out.shape}")
-    if not out.flags.c_contiguous or not out.flags.writeable:
-        raise ValueError("out must be C-contiguous and writable")
+    if not (has_contiguous_rows(out) if rows_only else out.flags.c_contiguous) or not out.flags.writeable:
+        raise ValueError(f"out must be writable and {'have contiguous rows' if rows_only else 'C-contiguous'}")
     return out
+
+
+def has_contiguous_rows(array: NDArray[Any]) -> bool:
+    """Whether the items of each row lie side by side, and rows a whole number of items apart."""
+    if array.size == 0:
+        return True
+    return array[(0,) * (array.ndim - 1)].flags.c_contiguous and all(
+        stride % array.itemsize == 0 for stride in array.strides
+    )

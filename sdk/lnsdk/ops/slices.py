@@ -77,8 +77,8 @@ def resample_window(
     crop : ((z0, z1), (y0, y1), (x0, x1)), optional
         Half-open ranges of output indices to compute, inside the output. A part asked for alone has bitwise the values
         that it has in the whole.
-    out : ndarray of dtype, C-contiguous, optional
-        Where to write the output; must have its shape and type.
+    out : ndarray of dtype, optional
+        Where to write the output; must have its shape and type, and the samples of a row side by side.
 
     Returns
     -------
@@ -97,22 +97,22 @@ def resample_window(
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
     low, high, scale = map(float, _levels(window))
-    grid = _arguments.output(out, tuple(stop - start for start, stop in ranges), _output_type(dtype))
+    shape_out = tuple(stop - start for start, stop in ranges)
+    grid = _arguments.output(out, shape_out, _output_type(dtype), rows_only=True)
     if grid.size == 0:
         return grid
 
     ratios = [new / old for new, old in zip(out_spacing, spacing, strict=True)][::-1]
     z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
-    source = voxels if _rows_are_contiguous(voxels) else np.ascontiguousarray(voxels)
-    rows = grid.reshape(len(grid) * grid.shape[1], grid.shape[2])
-    target = rows.view(np.uint16) if rows.dtype == np.float16 else rows
+    source = voxels if _arguments.has_contiguous_rows(voxels) else np.ascontiguousarray(voxels)
+    target = grid.view(np.uint16) if grid.dtype == np.float16 else grid
     streaming = grid.nbytes >= _C.STREAMED_BYTES
     threads.over_range(
         lambda start, stop: _C.resample_rows(
-            source, z_axis, y_axis, x_axis, (low, high, scale), target[start:stop], start, streaming
+            source, z_axis, y_axis, x_axis, (low, high, scale), target, start, stop, streaming
         ),
-        len(rows),
-        max(1, SMALLEST_PART // rows.shape[1]),
+        grid.shape[0] * grid.shape[1],
+        max(1, SMALLEST_PART // grid.shape[2]),
     )
     return grid
 
@@ -121,10 +121,6 @@ def _output_type(dtype: DTypeLike) -> np.dtype[Any]:
     if np.dtype(dtype) not in (np.float32, np.float16):
         raise TypeError(f"dtype must be float32 or float16, got {np.dtype(dtype)}")
     return np.dtype(dtype)
-
-
-def _rows_are_contiguous(voxels: NDArray[np.int16]) -> bool:
-    return voxels[0, 0].flags.c_contiguous and all(stride % voxels.itemsize == 0 for stride in voxels.strides)
 
 
 def grid_shape(shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float]) -> tuple[int, int, int]:

@@ -64,13 +64,17 @@ class Grid:
         ndarray of float32, shape (stop - start, height, width)
             Values 0..255; the padding below and right of the crop is 0, that is air.
         """
-        grid = np.zeros((stop - start, self.height, self.width), np.float32)
-        grid[:, : self.rows[1] - self.rows[0], : self.columns[1] - self.columns[0]] = ops.resample_window(
+        grid = np.empty((stop - start, self.height, self.width), np.float32)
+        height, width = self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+        grid[:, height:] = 0
+        grid[:, :, width:] = 0
+        ops.resample_window(
             self.volume.voxels,
             self.volume.spacing,
             self.spacing,
             window=self.window,
             crop=((start, stop), self.rows, self.columns),
+            out=grid[:, :height, :width],
         )
         return grid
 

@@ -97,8 +97,7 @@ def decode_proposals(centerness: Array, distances: Array, settings: Settings) ->
     boxes = clip(boxes, height, width)
     solid = has_area(boxes)
     boxes, scores = boxes[solid], scores[best][solid]
-    kept = ops.nms(boxes, scores, settings.proposal_iou)
-    return np.asarray(boxes[kept[: settings.post_nms]])
+    return np.asarray(boxes[ops.nms(boxes, scores, settings.proposal_iou, max_kept=settings.post_nms)])
 
 
 def pad_rois(proposals: list[Array]) -> Array:
@@ -168,7 +167,7 @@ def select_boxes(
     boxes = clip(apply_deltas(rois, deltas[:, experts], settings.delta_weights), *shape)
     roi, expert = np.nonzero((chosen > settings.detection_min_score) & has_area(boxes))
     pool, pool_scores = boxes[roi, expert], chosen[roi, expert]
-    kept = ops.nms(pool, pool_scores, settings.detection_iou)[: settings.per_slice]
+    kept = ops.nms(pool, pool_scores, settings.detection_iou, max_kept=settings.per_slice)
     return pool[kept], pool_scores[kept], chosen[roi[kept]]
 
 
