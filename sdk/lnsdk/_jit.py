@@ -4,12 +4,13 @@ A kernel is an ordinary Python function over NumPy arrays with one explicit sign
 of them is compiled, so importing lnsdk stays fast. What a detector runs is C++ that is compiled already (lnsdk._C).
 """
 
+import contextlib
 import hashlib
 import os
 import platform
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -51,28 +52,38 @@ class Kernel(Generic[P]):
 
 
 def _compile(function: Callable[P, None], signature: str) -> Callable[P, None]:
-    import numba
     from numba.core import config
 
     if config.DISABLE_JIT:
         return function
+    folder = cache_folder()
+    if folder is None:
+        return _compiled(function, signature, cached=False)
     previous = config.CACHE_DIR
-    config.CACHE_DIR = previous or str(cache_folder())  # numba chooses a kernel's folder while it decorates
+    config.CACHE_DIR = previous or str(folder)  # numba chooses a kernel's folder while it decorates
     try:
-        compiled: Callable[P, None] = numba.njit(nogil=True, cache=True)(function)
+        return _compiled(function, signature, cached=True)
+    except OSError:  # the disk is full, or became read-only
+        return _compiled(function, signature, cached=False)
     finally:
         config.CACHE_DIR = previous
+
+
+def _compiled(function: Callable[P, None], signature: str, cached: bool) -> Callable[P, None]:
+    import numba
+
+    compiled: Callable[P, None] = numba.njit(nogil=True, cache=cached)(function)
     compiled.compile(signature)  # type: ignore[attr-defined]
     compiled.disable_compile()  # type: ignore[attr-defined]  # other argument types are an error, not a compilation
     return compiled
 
 
 @cache
-def cache_folder() -> Path:
-    """Folder of the compiled kernels, chosen once per process.
+def cache_folder() -> Path | None:
+    """Folder of the compiled kernels, chosen once per process; None when there is nowhere to write.
 
     numba's cache holds pickles, so a folder counts only when nobody else can write to it: below ``XDG_CACHE_HOME``
-    (``~/.cache``), else below the system's temporary folder, else a fresh temporary folder for this process alone.
+    (``~/.cache``), else below the system's temporary folder. Without one, kernels are compiled in every process.
     numba numbers the files of a kernel by reading its index, which two processes may do at once; the name therefore
     separates whatever could differ between them (version, numba, Python, processor), and each kernel has one signature.
     """
@@ -80,13 +91,19 @@ def cache_folder() -> Path:
 
     parts = (__version__, numba.__version__, platform.python_version(), platform.machine(), _processor())
     name = "kernels-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    shared_temporary = Path(tempfile.gettempdir())
-    for base in (home / "lnsdk", shared_temporary / f"lnsdk-{_user()}"):
+    for base in _bases():
         folder = base / name
         if _make_private(base) and _make_private(folder):
             return folder
-    return Path(tempfile.mkdtemp(prefix="lnsdk-"))
+    return None
+
+
+def _bases() -> Iterator[Path]:
+    home = os.environ.get("XDG_CACHE_HOME")
+    with contextlib.suppress(RuntimeError):  # there is no home
+        yield (Path(home) if home else Path.home() / ".cache") / "lnsdk"
+    with contextlib.suppress(FileNotFoundError):  # there is no temporary folder that can be written to
+        yield Path(tempfile.gettempdir()) / f"lnsdk-{_user()}"
 
 
 def _processor() -> str:

@@ -83,7 +83,10 @@ def _compiled_kernels() -> str:
 def _numba_kernels() -> str:
     from lnsdk._jit import cache_folder
 
-    return f"cached in {cache_folder()}"
+    folder = cache_folder()
+    return (
+        f"cached in {folder}" if folder else "compiled in every process: no folder to cache them in can be written to"
+    )
 
 
 def _default_model() -> str:
