@@ -40,20 +40,28 @@ struct Candidate {
     }
 };
 
-// Intersection over union of one box with the boxes of a run of blocks, and whether any of
-// a block may be above the limit: only then are they computed.
+struct Overlap {
+    float iou;
+    Position member;
+};
+
+// Appends the boxes of a run of blocks that one box overlaps by more than the limit; `count` is how many there are so far.
 struct OverlapsAbove {
     template <class T, int D>
-    LNSDK_INLINE static void run(const Block<T, D>* block, const Block<T, D>* end, Box<T, D> box, T size, T limit, T* overlaps,
-                                 std::uint8_t* any_above) {
-        for (; block != end; ++block, ++any_above, overlaps += LANES) {
+    LNSDK_INLINE static void run(const Block<T, D>* block, const Block<T, D>* end, Box<T, D> box, T size, T limit, Overlap* found,
+                                 std::size_t* count) {
+        for (; block != end; ++block) {
             const Comparison<T, D> comparison{*block, box, size};
-            int above = 0;
+            T overlaps[LANES];
+            int any = 0;
             for (int lane = 0; lane < LANES; ++lane) {
                 overlaps[lane] = comparison.iou(lane);
-                above |= overlaps[lane] > limit;
+                any |= overlaps[lane] > limit;
             }
-            *any_above = above;
+            for (int lane = 0; any && lane < LANES; ++lane) {  // without a jump that nothing predicts
+                found[*count] = {overlaps[lane], block->members[lane]};
+                *count += overlaps[lane] > limit;
+            }
         }
     }
 };
@@ -62,13 +70,19 @@ struct OverlapsAbove {
 class Joiner {
 public:
     Joiner(const Box<float, 2>* boxes, const float* scores, std::size_t count, double iou_threshold)
-        : boxes_(boxes), scores_(scores), iou_threshold_(iou_threshold), is_continued_(count, 0) {}
+        : boxes_(boxes), scores_(scores), iou_threshold_(iou_threshold), is_continued_(count, 0), choices_(count, 0) {}
 
     // tracklet[box] = tracklet[predecessor] for each pair that joins.
     void operator()(const std::vector<Position>& previous, const std::vector<Position>& current, std::vector<std::int64_t>& tracklet) {
         collect(previous, current);
-        std::sort(candidates_.begin(), candidates_.end());
+        // Where both have no other choice, order plays no part; sorting the few others is much less work.
+        for (const Candidate& candidate : candidates_) ++choices_[candidate.box], ++choices_[candidate.predecessor];
+        const auto contested = std::partition(candidates_.begin(), candidates_.end(), [this](const Candidate& candidate) {
+            return choices_[candidate.box] == 1 && choices_[candidate.predecessor] == 1;
+        });
+        std::sort(contested, candidates_.end());
         for (const Candidate& candidate : candidates_) {
+            choices_[candidate.box] = choices_[candidate.predecessor] = 0;
             if (tracklet[candidate.box] >= 0 || is_continued_[candidate.predecessor]) continue;
             tracklet[candidate.box] = tracklet[candidate.predecessor];
             is_continued_[candidate.predecessor] = 1;
@@ -86,15 +100,11 @@ private:
             const Box<float, 2>& box = boxes_[index];
             if (!has_size(box)) continue;
             tiles_.near(box, [&](const Block<float, 2>* begin, const Block<float, 2>* end) {
-                const std::size_t count = end - begin;
-                overlaps_.resize(count * LANES);
-                any_above_.resize(count);
-                dispatch<OverlapsAbove>(begin, end, box, size_of(box), limit, overlaps_.data(), any_above_.data());
-                for (std::size_t block = 0; block < count; ++block)
-                    for (int lane = 0; any_above_[block] && lane < LANES; ++lane) {
-                        const float overlap = overlaps_[block * LANES + lane];
-                        if (overlap > limit) candidates_.push_back({overlap, scores_[index], index, begin[block].members[lane]});
-                    }
+                std::size_t count = 0;
+                found_.resize(std::max<std::size_t>(found_.size(), (end - begin) * LANES + 1));
+                dispatch<OverlapsAbove>(begin, end, box, size_of(box), limit, found_.data(), &count);
+                for (std::size_t i = 0; i < count; ++i)
+                    candidates_.push_back({found_[i].iou, scores_[index], index, found_[i].member});
             });
         }
     }
@@ -103,9 +113,9 @@ private:
     const float* scores_;
     double iou_threshold_;
     std::vector<char> is_continued_;  // boxes that have their successor
+    std::vector<Position> choices_;   // of each box in the join under way
     std::vector<Position> sized_;
-    std::vector<float> overlaps_;
-    std::vector<std::uint8_t> any_above_;
+    std::vector<Overlap> found_;
     std::vector<Candidate> candidates_;
     Tiles<float, 2> tiles_;
 };

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lnsdk import ops
 from tests import naive
+
+Boxes = NDArray[np.float32]
 
 SQUARE = [0, 0, 10, 10]
 
@@ -35,6 +38,36 @@ def test_stacking_of_many_boxes_is_the_oracle() -> None:
     boxes = np.concatenate([low, low + random.integers(5, 20, (600, 2))], axis=1).astype(np.float32)
     scores, slices = random.random(600, np.float32), random.integers(0, 30, 600)
     _assert_equal(ops.stack_boxes(boxes, scores, slices, 0.3), naive.stack_boxes(boxes, scores, slices, 0.3))
+
+
+def _joined(boxes: Boxes, scores: Boxes, slices: NDArray[np.int64], iou_threshold: float) -> list[list[int]]:
+    """The members of each tracklet, from whole matrices of overlaps."""
+    tracklet = list(range(len(boxes)))
+    for z in range(slices.min(), slices.max()):
+        before, after = np.flatnonzero(slices == z), np.flatnonzero(slices == z + 1)
+        overlaps = ops.iou(boxes[after], boxes[before])
+        pairs = [
+            (-overlaps[i, j], -scores[after[i]], after[i], before[j])
+            for i, j in np.argwhere(overlaps.astype(float) > iou_threshold)
+        ]
+        taken: set[int] = set()
+        for *_, box, predecessor in sorted(pairs):
+            if box not in taken and predecessor not in taken:
+                taken |= {box, predecessor}
+                tracklet[box] = tracklet[predecessor]
+    return sorted([i for i, each in enumerate(tracklet) if each == name] for name in set(tracklet))
+
+
+@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.5, 0.8])
+def test_crowded_slices_are_joined_as_by_whole_matrices(iou_threshold: float, instruction_set: str) -> None:
+    random = np.random.default_rng(0)
+    slices = random.integers(0, 5, 3000)
+    low = random.random((3000, 2)) * 400
+    boxes = np.round(np.concatenate([low, low + random.uniform(4, 60, (3000, 2))], axis=1)).astype(np.float32)
+    scores = np.round(random.random(3000, np.float32), 1)
+    members = ops.stack_boxes(boxes, scores, slices, iou_threshold).members
+    found = sorted(np.flatnonzero(members == row).tolist() for row in set(members.tolist()))
+    assert found == _joined(boxes, scores, slices, iou_threshold)
 
 
 def test_score_weighted_mean_and_half_slices() -> None:
