@@ -5,7 +5,7 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
@@ -27,6 +27,8 @@ VERSION = version_line.group(1)
 COMPILER_OPTIONS = (
     ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 )
+
+ParallelCompile(default=0).install()  # one compiler per core
 
 setup(
     version=VERSION,

@@ -49,7 +49,7 @@ public:
         const std::size_t boundary = (first + k_ - 1) / k_ * k_;  // where the run's second group begins
         if (boundary != boundary_) begin_group(boundary);
         for (; added_ < last; ++added_) add(added_, from_begin_.data());
-        const double* to_end = first < boundary ? &to_end_[first % k_ * width_] : nullptr;
+        const double* to_end = first < boundary ? to_end_.data() + first % k_ * width_ : nullptr;
         for (std::size_t j = 0; j < width_; ++j) out[j] = (to_end ? to_end[j] : 0.0) + (boundary < last ? from_begin_[j] : 0.0);
     }
 
@@ -60,7 +60,7 @@ private:
         std::fill(from_begin_.begin(), from_begin_.end(), 0.0);
         std::fill(to_end_.begin(), to_end_.end(), 0.0);
         for (std::size_t row = boundary; boundary > 0 && row-- > boundary - k_;) {
-            double* sums = &to_end_[row % k_ * width_];
+            double* sums = to_end_.data() + row % k_ * width_;
             if (row + 1 < boundary) std::copy_n(sums + width_, width_, sums);
             add(row, sums);
         }

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -50,74 +51,73 @@ struct Suppress {
     }
 };
 
-// Kept boxes among those at `order`, which come by falling score; stops at the most wanted. Memory is used again.
+// Finds the kept boxes among some of all boxes. Memory is used again from call to call.
 template <class T, int D>
 class Suppressor {
 public:
     Suppressor(const Box<T, D>* boxes, double iou_threshold) : boxes_(boxes), iou_threshold_(iou_threshold) {}
 
-    // Calls keep(position) for each kept box, best first.
-    template <class Keep>
-    void operator()(const Position* order, std::size_t count, Keep keep) {
+    // Appends the kept ones of the boxes at `order`, which come by falling score, and stops at the most wanted.
+    void operator()(const std::vector<Position>& order, std::size_t most, std::vector<Position>& kept) {
         sized_.clear();
-        for (std::size_t i = 0; i < count; ++i)
-            if (has_size(boxes_[order[i]])) sized_.push_back(order[i]);
+        std::copy_if(order.begin(), order.end(), std::back_inserter(sized_), [this](Position i) { return has_size(boxes_[i]); });
         tiles_.assign(boxes_, sized_, iou_threshold_);
         const T limit = limit_of<T>(iou_threshold_);
-        std::size_t next = 0;  // of the boxes with a size
-        for (std::size_t i = 0; i < count; ++i) {
-            const Box<T, D>& box = boxes_[order[i]];
-            if (next < sized_.size() && sized_[next] == order[i]) {
-                const std::size_t rank = next++;
-                if (tiles_.block_of(rank).suppressed[tiles_.lane_of(rank)]) continue;
-                if (!keep(order[i])) return;
-                const T size = size_of(box);
-                tiles_.near(box, [&](Block<T, D>* begin, Block<T, D>* end) { dispatch<Suppress>(begin, end, box, size, limit); });
-            } else if (!keep(order[i])) {  // without a size it neither suppresses nor is suppressed
-                return;
+        std::size_t rank = 0;  // among the boxes with a size; the others neither suppress nor are suppressed
+        for (auto next = order.begin(); next != order.end() && most > 0; ++next) {
+            if (rank < sized_.size() && sized_[rank] == *next) {
+                const bool suppressed = tiles_.block_of(rank).suppressed[tiles_.lane_of(rank)];
+                ++rank;
+                if (suppressed) continue;
+                suppress_neighbours(boxes_[*next], limit);
             }
+            kept.push_back(*next);
+            --most;
         }
     }
 
 private:
+    void suppress_neighbours(const Box<T, D>& box, T limit) {
+        const T size = size_of(box);
+        tiles_.near(box, [&](Block<T, D>* begin, Block<T, D>* end) { dispatch<Suppress>(begin, end, box, size, limit); });
+    }
+
     const Box<T, D>* boxes_;
     double iou_threshold_;
     std::vector<Position> sized_;
     Tiles<T, D> tiles_;
 };
 
-// Indices of the kept boxes by falling score.
+// Positions of the kept boxes by falling score.
 template <class T, int D, class S>
-std::vector<std::int64_t> nms(const Box<T, D>* boxes, const S* scores, std::size_t count, double iou_threshold,
-                              Selection selection = {}) {
-    const std::vector<Position> order = order_by_score(scores, count, selection.lowest_score);
-    std::vector<std::int64_t> kept;
-    Suppressor<T, D>(boxes, iou_threshold)(order.data(), order.size(), [&](Position position) {
-        if (kept.size() < selection.most) kept.push_back(position);
-        return kept.size() < selection.most;
-    });
+std::vector<Position> nms(const Box<T, D>* boxes, const S* scores, std::size_t count, double iou_threshold,
+                          Selection selection = {}) {
+    std::vector<Position> kept;
+    Suppressor<T, D>(boxes, iou_threshold)(order_by_score(scores, count, selection.lowest_score), selection.most, kept);
     return kept;
 }
 
 // The same with boxes suppressed only by boxes of their own group.
 template <class T, int D, class S>
-std::vector<std::int64_t> batched_nms(const Box<T, D>* boxes, const S* scores, const std::int64_t* groups, std::size_t count,
-                                      double iou_threshold, Selection selection = {}) {
+std::vector<Position> batched_nms(const Box<T, D>* boxes, const S* scores, const std::int64_t* groups, std::size_t count,
+                                  double iou_threshold, Selection selection = {}) {
     const std::vector<Position> order = order_by_score(scores, count, selection.lowest_score);
     std::vector<Keyed<std::uint64_t>> by_group(order.size()), spare;  // each group's ranks in `order`
     for (Position rank = 0; rank < order.size(); ++rank) by_group[rank] = {static_cast<std::uint64_t>(groups[order[rank]]), rank};
     sort_by_key(by_group, spare);
 
     std::vector<char> is_kept(count, 0);
-    std::vector<Position> members;
+    std::vector<Position> members, kept;
     Suppressor<T, D> suppress(boxes, iou_threshold);
     for (std::size_t begin = 0, end; begin < by_group.size(); begin = end) {
         members.clear();
+        kept.clear();
         for (end = begin; end < by_group.size() && by_group[end].key == by_group[begin].key; ++end)
             members.push_back(order[by_group[end].position]);
-        suppress(members.data(), members.size(), [&](Position position) { return is_kept[position] = 1, true; });
+        suppress(members, selection.most, kept);
+        for (const Position position : kept) is_kept[position] = 1;
     }
-    std::vector<std::int64_t> kept;
+    kept.clear();
     for (const Position position : order)
         if (is_kept[position] && kept.size() < selection.most) kept.push_back(position);
     return kept;
