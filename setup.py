@@ -37,9 +37,9 @@ setup(
     ext_modules=[
         Pybind11Extension(
             "lnsdk._C",
-            sorted(glob("csrc/*.cpp")),
+            sorted(glob("csrc/python/*.cpp")),
             include_dirs=["csrc"],
-            depends=glob("csrc/*.hpp"),
+            depends=glob("csrc/**/*.hpp", recursive=True),
             define_macros=[("LNSDK_VERSION", f'"{VERSION}"')],
             extra_compile_args=COMPILER_OPTIONS,
             cxx_std=17,

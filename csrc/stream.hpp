@@ -20,6 +20,7 @@ constexpr std::size_t STREAMED_BYTES = std::size_t{8} << 20;
 
 // Copies `bytes` bytes; streaming, past the caches. Call finish_streaming() before another thread reads them.
 inline void copy_out(void* out, const void* in, std::size_t bytes, bool streaming) {
+    if (bytes == 0) return;  // then the pointers may be null, which memcpy forbids
 #if LNSDK_X86
     if (streaming) {
         constexpr std::size_t line = 64;

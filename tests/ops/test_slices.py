@@ -132,6 +132,17 @@ def test_a_part_has_the_values_of_the_whole() -> None:
     assert ops.resample_window(volume, *spacings, crop=((2, 2), (0, 4), (0, 4))).shape == (0, 4, 4)
 
 
+def test_a_slice_needs_no_more_than_the_two_around_it() -> None:
+    volume, spacings = _volume((6, 20, 20)), ((0.7, 0.7, 2.5), (0.8, 0.5, 1.7))
+    whole = ops.resample_window(volume, *spacings)
+    arriving = np.full_like(volume, -32768)
+    for z in range(len(whole)):
+        needed = int(z * 1.7 / 2.5) + 2
+        arriving[:needed] = volume[:needed]
+        one = ((z, z + 1), (0, whole.shape[1]), (0, whole.shape[2]))
+        np.testing.assert_array_equal(ops.resample_window(arriving, *spacings, crop=one)[0], whole[z])
+
+
 def test_several_threads_give_the_values_of_one() -> None:
     volume = _volume((40, 100, 110))
     with threads.limited_to(1):

@@ -76,7 +76,8 @@ def resample_window(
         Type of the output.
     crop : ((z0, z1), (y0, y1), (x0, x1)), optional
         Half-open ranges of output indices to compute, inside the output. A part asked for alone has bitwise the values
-        that it has in the whole.
+        that it has in the whole. Only the voxels between which it lies are read: a slice of the output can be had as
+        soon as the two slices around it have arrived.
     out : ndarray of dtype, optional
         Where to write the output; must have its shape and type, and the samples of a row side by side.
 
