@@ -28,7 +28,7 @@ COMPILER_OPTIONS = (
     ["/O2", "/fp:precise"] if sys.platform == "win32" else ["-O3", "-ffp-contract=off", "-fno-trapping-math"]
 )
 
-ParallelCompile(default=0).install()  # one compiler per core
+ParallelCompile("LNSDK_BUILD_JOBS", default=0).install()  # one compiler per core
 
 setup(
     version=VERSION,

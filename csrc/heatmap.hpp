@@ -102,17 +102,16 @@ private:
 struct Votes {
     const float* data;
     std::size_t rows, columns, patch, stride;
+    double scale;  // of the sums, unless they are normalized
 };
 
-// Writes `rows` rows of the map from first_row on; `width` pixels each. Normalized divides by the number of windows over a pixel,
-// otherwise sums are scaled by (stride / patch)^2.
+// Writes `rows` rows of the map from first_row on; `width` pixels each. Normalized divides by the number of windows over a pixel.
 inline void vote_rows(const Votes& votes, std::size_t first_row, std::size_t rows, std::size_t width, bool normalize, bool streaming,
                       float* out) {
     const std::size_t most = (votes.patch + votes.stride - 1) / votes.stride;  // windows over one pixel along an axis
-    const double density = static_cast<double>(votes.stride) / static_cast<double>(votes.patch);
     const std::vector<Stretch> across = stretches(votes.columns, votes.patch, votes.stride, width);
-    RunningRows columns(votes.data, votes.rows, votes.columns, most);
-    RunSums row(votes.columns, most);
+    RunningRows columns(votes.data, votes.rows, votes.columns, std::max<std::size_t>(1, std::min(most, votes.rows)));
+    RunSums row(votes.columns, std::max<std::size_t>(1, std::min(most, votes.columns)));
     std::vector<double> column_sums(votes.columns);
     std::vector<float> line(width);
     for (const Stretch& down : stretches(votes.rows, votes.patch, votes.stride, first_row + rows)) {
@@ -122,7 +121,7 @@ inline void vote_rows(const Votes& votes, std::size_t first_row, std::size_t row
         for (const Stretch& part : across) {
             const std::size_t covering = (down.last - down.first) * (part.last - part.first);
             const double sum = row.sum(part.first, part.last);
-            const double value = normalize ? (covering == 0 ? 0.0 : sum / covering) : sum * (density * density);
+            const double value = normalize ? (covering == 0 ? 0.0 : sum / covering) : sum * votes.scale;
             std::fill(line.begin() + part.begin, line.begin() + part.end, static_cast<float>(value));
         }
         for (std::size_t y = std::max(down.begin, first_row); y < down.end; ++y)

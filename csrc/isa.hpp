@@ -11,8 +11,12 @@
 
 #if (defined(__x86_64__) || defined(_M_X64)) && defined(__GNUC__)
 #define LNSDK_X86 1
-#define LNSDK_TARGET_AVX2 __attribute__((target("avx2,f16c")))
-#define LNSDK_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,f16c,prefer-vector-width=512")))
+#define LNSDK_TARGET_AVX2 __attribute__((target("avx2")))
+#if defined(__clang__)
+#define LNSDK_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+#else  // GCC would use half of each register
+#define LNSDK_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
 #else
 #define LNSDK_X86 0
 #endif
@@ -34,7 +38,7 @@ inline Isa best_isa() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         return Isa::avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) return Isa::avx2;
+    if (__builtin_cpu_supports("avx2")) return Isa::avx2;
 #endif
     return Isa::baseline;
 }

@@ -33,7 +33,7 @@ std::vector<Position> order_by_score(const S* scores, std::size_t count, double 
     std::vector<Keyed<Key>> items, spare;
     items.reserve(count);
     for (std::size_t i = 0; i < count; ++i)
-        if (scores[i] >= lowest_score) items.push_back({ascending_key(-scores[i]), static_cast<Position>(i)});
+        if (scores[i] >= static_cast<S>(lowest_score)) items.push_back({ascending_key(-scores[i]), static_cast<Position>(i)});
     sort_by_key(items, spare);
     std::vector<Position> order(items.size());
     std::transform(items.begin(), items.end(), order.begin(), [](const Keyed<Key>& item) { return item.position; });
@@ -79,7 +79,7 @@ public:
 private:
     void suppress_neighbours(const Box<T, D>& box, T limit) {
         const T size = size_of(box);
-        tiles_.near(box, [&](Block<T, D>* begin, Block<T, D>* end) { dispatch<Suppress>(begin, end, box, size, limit); });
+        tiles_.around(box, [&](Block<T, D>* begin, Block<T, D>* end) { dispatch<Suppress>(begin, end, box, size, limit); });
     }
 
     const Box<T, D>* boxes_;

@@ -1,13 +1,13 @@
 // Linear resampling of int16 HU with a window, in one pass from the voxels to the network's grid (LENS, section VI-A).
 //
-// Each output is interpolated along z, then y, then x, in float32 as a + w (b - a), clipped to the window and scaled. Two input
-// rows are blended along z once per output slice and kept while output rows lie between them, so the voxels are read once and the
-// outputs written once.
+// Each output is interpolated along z, then y, then x, in float32 as a + w (b - a), clipped to the window and scaled. The output is
+// made band by band: a few rows of all slices, then the next rows, so that of the two input slices that an output slice lies
+// between, the second is still in the cache when it becomes the first. Two input rows are blended along z once per output slice
+// and kept while output rows lie between them. So voxels are read from memory once and outputs written once.
 #pragma once
 
 #include "half.hpp"
 #include "isa.hpp"
-#include "stream.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -94,21 +94,22 @@ LNSDK_TARGET_AVX512 void interpolate_line_permuting(const float* line, const std
         if constexpr (sizeof(Out) == sizeof(float))
             _mm512_mask_storeu_ps(out + i, lanes, level);
         else
-            _mm256_mask_storeu_epi16(out + i, lanes, _mm512_maskz_cvtps_ph(lanes, level, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+            _mm256_mask_storeu_epi16(out + i, lanes,
+                                     _mm512_maskz_cvtps_ph(lanes, level, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     }
 }
 #endif
 
-// Resamples rows of the output, counted over z and y.
+// Resamples rows of all slices of the output.
 template <class Out>
 class Resampler {
 public:
     Resampler(Voxels voxels, Axis z, Axis y, Axis x, Window window)
-        : voxels_(voxels), z_(z), y_(y), x_(x), window_(window), first_(x.before[0]), before_(x.count), row_(x.count) {
+        : voxels_(voxels), z_(z), y_(y), x_(x), window_(window), first_(x.before[0]), before_(x.count) {
         for (std::size_t i = 0; i < x.count; ++i) before_[i] = static_cast<std::int32_t>(x.before[i] - first_);
         width_ = x.after[x.count - 1] - first_ + 1;
         // Vectors read past the last sample; after it, at weight 0, lies a sample that must only be finite.
-        for (std::vector<float>* line : {&near_, &far_, &line_}) line->assign(width_ + 2 * lanes, 0.0f);
+        for (Line* line : {&upper_, &lower_, &line_}) line->assign(width_ / lanes + 3, Vector{});
 #if LNSDK_X86
         permutes_ = chosen_isa() == Isa::avx512;
         for (std::size_t i = 0; i < x.count; ++i)
@@ -116,44 +117,51 @@ public:
 #endif
     }
 
-    void operator()(std::size_t first_row, std::size_t end_row, bool streaming, Grid<Out> grid) {
-        for (std::size_t row = first_row; row < end_row; ++row) {
-            const std::size_t k = row / y_.count, j = row % y_.count;
-            blend(k, j);
-            interpolate(row_.data());
-            Out* out = grid.data + static_cast<std::ptrdiff_t>(k) * grid.slice_step + static_cast<std::ptrdiff_t>(j) * grid.row_step;
-            copy_out(out, row_.data(), x_.count * sizeof(Out), streaming);
-        }
-        finish_streaming();
+    void operator()(std::size_t first_row, std::size_t end_row, Grid<Out> grid) {
+        for (std::size_t band = first_row; band < end_row; band += band_rows)
+            for (std::size_t k = 0; k < z_.count; ++k) {
+                upper_row_ = lower_row_ = none;
+                for (std::size_t j = band; j < std::min(end_row, band + band_rows); ++j) {
+                    blend(k, j);
+                    interpolate(grid.data + static_cast<std::ptrdiff_t>(k) * grid.slice_step +
+                                static_cast<std::ptrdiff_t>(j) * grid.row_step);
+                }
+            }
     }
 
 private:
     static constexpr std::size_t lanes = 16;
+    static constexpr std::size_t band_rows = 32;  // of which the input rows of two slices fit the second-level cache
     static constexpr std::int64_t none = -1;
+
+    struct alignas(64) Vector {  // no load or store of one crosses a cache line
+        float values[lanes];
+    };
+    using Line = std::vector<Vector>;
+    static float* begin(Line& line) { return line.front().values; }
 
     // The input line at output slice k and output row j, in line_.
     void blend(std::size_t k, std::size_t j) {
-        if (static_cast<std::int64_t>(k) != slice_) slice_ = k, near_row_ = far_row_ = none;
-        if (y_.before[j] == far_row_) std::swap(near_, far_), std::swap(near_row_, far_row_);
-        fetch(k, y_.before[j], near_, near_row_);
-        fetch(k, y_.after[j], far_, far_row_);
-        dispatch<BlendLines>(near_.data(), far_.data(), y_.weight[j], width_, line_.data());
+        if (y_.before[j] == lower_row_) std::swap(upper_, lower_), std::swap(upper_row_, lower_row_);
+        fetch(k, y_.before[j], upper_, upper_row_);
+        fetch(k, y_.after[j], lower_, lower_row_);
+        dispatch<BlendLines>(begin(upper_), begin(lower_), y_.weight[j], width_, begin(line_));
     }
 
     // Input row y, blended along z, unless it is there already.
-    void fetch(std::size_t k, std::int64_t y, std::vector<float>& line, std::int64_t& held) {
+    void fetch(std::size_t k, std::int64_t y, Line& line, std::int64_t& held) {
         if (held == y) return;
         const std::int16_t* row = voxels_.data + y * voxels_.row_step + first_;
         dispatch<BlendVoxels>(row + z_.before[k] * voxels_.slice_step, row + z_.after[k] * voxels_.slice_step, z_.weight[k], width_,
-                              line.data());
+                              begin(line));
         held = y;
     }
 
     void interpolate(Out* out) {
 #if LNSDK_X86
-        if (permutes_) return interpolate_line_permuting(line_.data(), before_.data(), x_.weight, x_.count, window_, out);
+        if (permutes_) return interpolate_line_permuting(begin(line_), before_.data(), x_.weight, x_.count, window_, out);
 #endif
-        dispatch<InterpolateLine>(line_.data(), before_.data(), x_.weight, x_.count, window_, out);
+        dispatch<InterpolateLine>(begin(line_), before_.data(), x_.weight, x_.count, window_, out);
     }
 
     Voxels voxels_;
@@ -162,9 +170,8 @@ private:
     std::int64_t first_;
     std::size_t width_;
     std::vector<std::int32_t> before_;
-    std::vector<float> near_, far_, line_;
-    std::vector<Out> row_;
-    std::int64_t slice_ = none, near_row_ = none, far_row_ = none;
+    Line upper_, lower_, line_;
+    std::int64_t upper_row_ = none, lower_row_ = none;
     bool permutes_ = false;
 };
 

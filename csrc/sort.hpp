@@ -11,7 +11,7 @@
 
 namespace lnsdk {
 
-// Positions in an array; kernels take fewer than 2^32 boxes, which halves what sorting moves.
+// Positions in an array; kernels take fewer than 2^31 boxes, which halves what sorting moves.
 using Position = std::uint32_t;
 
 // Unsigned integers in the order of the numbers; -0 and 0 are equal, NaN has no place.

@@ -99,7 +99,7 @@ private:
         for (const Position index : current) {
             const Box<float, 2>& box = boxes_[index];
             if (!has_size(box)) continue;
-            tiles_.near(box, [&](const Block<float, 2>* begin, const Block<float, 2>* end) {
+            tiles_.around(box, [&](const Block<float, 2>* begin, const Block<float, 2>* end) {
                 std::size_t count = 0;
                 found_.resize(std::max<std::size_t>(found_.size(), (end - begin) * LANES + 1));
                 dispatch<OverlapsAbove>(begin, end, box, size_of(box), limit, found_.data(), &count);

@@ -96,7 +96,7 @@ public:
     // Calls visit(first block, end of blocks) for runs of blocks that together hold every box that overlaps this one by more
     // than the threshold.
     template <class Visit>
-    void near(const Box<T, D>& box, Visit visit) {
+    void around(const Box<T, D>& box, Visit visit) {
         if (blocks_.size() <= FEW) return visit(blocks_.data(), blocks_.data() + blocks_.size());
         float from[D], to[D];
         for (int axis = 0; axis < D; ++axis) {
@@ -145,7 +145,7 @@ private:
         constexpr T epsilon = std::numeric_limits<T>::epsilon();
         const bool precise = smallest > std::numeric_limits<T>::min() / epsilon;  // else sizes are rounded beyond any bound
         const T threshold = precise ? static_cast<T>(iou_threshold * (1 - 1e-5)) : T(0);
-        most_ = 1 / threshold;
+        most_ = threshold > 0 ? 1 / threshold : std::numeric_limits<T>::infinity();
         share_ = (1 - threshold) / (2 * (1 + threshold));
         slack_ = 16 * epsilon * furthest;
     }

@@ -60,7 +60,7 @@ def batched_nms(
 ) -> NDArray[np.int64]:
     kept: list[int] = []
     for index in _by_score(scores):
-        if score_threshold is not None and float(scores[index]) < score_threshold:
+        if score_threshold is not None and scores[index] < scores.dtype.type(score_threshold):
             continue
         rivals = [other for other in kept if groups[other] == groups[index]]
         if not any(float(_iou(boxes[other], boxes[index])) > iou_threshold for other in rivals):
@@ -187,12 +187,13 @@ def vote_heatmap(
     out = np.zeros(shape, np.float32)
     rows, columns = votes.shape
     most = -(-patch // stride)  # windows over one pixel, along one axis
+    down, across = max(1, min(most, rows)), max(1, min(most, columns))
     for y in range(shape[0]):
         over_y = [i for i in range(rows) if i * stride <= y < i * stride + patch]
         for x in range(shape[1]):
             over_x = [j for j in range(columns) if j * stride <= x < j * stride + patch]
-            sums = {j: _sum_by_groups([(i, float(votes[i, j])) for i in over_y], most) for j in over_x}
-            total = _sum_by_groups([(j, sums[j]) for j in over_x], most)
+            sums = {j: _sum_by_groups([(i, float(votes[i, j])) for i in over_y], down) for j in over_x}
+            total = _sum_by_groups([(j, sums[j]) for j in over_x], across)
             if normalize:
                 covering = len(over_y) * len(over_x)
                 out[y, x] = total / covering if covering else 0

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from lnsdk import _jit
 
-
 compiling = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="numba compiles nothing")
 
 

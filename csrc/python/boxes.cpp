@@ -103,8 +103,8 @@ lnsdk::Selection selection_of(const std::optional<double>& score_threshold, cons
 }
 
 void require_countable(const py::array& boxes) {
-    if (static_cast<std::uint64_t>(boxes.shape(0)) > std::numeric_limits<lnsdk::Position>::max())
-        throw py::value_error("boxes must be fewer than 2^32, got " + std::to_string(boxes.shape(0)));
+    if (boxes.shape(0) > std::numeric_limits<std::int32_t>::max())  // places among half-filled blocks fit a Position, too
+        throw py::value_error("boxes must be fewer than 2^31, got " + std::to_string(boxes.shape(0)));
 }
 
 template <class T, int D, class S>
@@ -157,6 +157,12 @@ int require_pair(const Array<T>& a, const Array<T>& b) {
     return dimensions;
 }
 
+// Checks them before the work is split, so that messages hold the caller's indices.
+template <class T>
+void require_box_pair(const Array<T>& a, const Array<T>& b) {
+    require_pair(a, b);
+}
+
 // Fills `out`, the rows of the (len(a), len(b)) matrix.
 template <lnsdk::Denominator DENOMINATOR, class T>
 void overlap_matrix(const Array<T>& a, const Array<T>& b, Array<T>& out) {
@@ -181,6 +187,7 @@ void require_weights(const Array<float>& scores) {
 py::tuple stack_boxes(const Array<float>& boxes, const Array<float>& scores, const Array<Index>& slices, double iou_threshold) {
     require_boxes(boxes, "boxes", 4);
     require_one_per_box(scores, "scores", boxes);
+    require_countable(boxes);
     require_one_per_box(slices, "slices", boxes);
     require_threshold(iou_threshold);
     require_valid_boxes(boxes, "boxes");
@@ -219,6 +226,7 @@ void bind_for_type(py::module_& module) {
     const auto a = py::arg("a").noconvert();
     const auto b = py::arg("b").noconvert();
     const auto out = py::arg("out").noconvert();
+    module.def("require_box_pair", &require_box_pair<T>, a, b);
     module.def("iou", &overlap_matrix<lnsdk::Denominator::union_of_both, T>, a, b, out);
     module.def("iobb", &overlap_matrix<lnsdk::Denominator::size_of_a, T>, a, b, out);
 }

@@ -29,6 +29,7 @@ def batched_nms(
     score_threshold: float | None,
     max_kept: int | None,
 ) -> NDArray[np.int64]: ...
+def require_box_pair(a: NDArray[_Float], b: NDArray[_Float]) -> None: ...
 def iou(a: NDArray[_Float], b: NDArray[_Float], out: NDArray[_Float]) -> None: ...
 def iobb(a: NDArray[_Float], b: NDArray[_Float], out: NDArray[_Float]) -> None: ...
 def stack_boxes(
@@ -43,12 +44,12 @@ def resample_rows(
     out: NDArray[np.float32] | NDArray[np.uint16],
     first_row: int,
     end_row: int,
-    streaming: bool,
 ) -> None: ...
 def vote_rows(
     votes: NDArray[np.float32],
     patch: int,
     stride: int,
+    scale: float,
     normalize: bool,
     out: NDArray[np.float32],
     first_row: int,

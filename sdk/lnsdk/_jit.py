@@ -63,7 +63,10 @@ def _compile(function: Callable[P, None], signature: str) -> Callable[P, None]:
     config.CACHE_DIR = previous or str(folder)  # numba chooses a kernel's folder while it decorates
     try:
         return _compiled(function, signature, cached=True)
-    except OSError:  # the disk is full, or became read-only
+    except (
+        OSError,
+        RuntimeError,
+    ):  # the disk is full or became read-only, at the first write or while numba looks for a folder
         return _compiled(function, signature, cached=False)
     finally:
         config.CACHE_DIR = previous

@@ -35,6 +35,15 @@ def findings_of(rows: list[Mark]) -> Luna16Findings:
 NOTHING = findings_of([])
 
 
+def test_a_point_at_a_step_is_rounded_as_in_the_script() -> None:
+    """7 / 25 x 25 / 14 is a little above 1/2, so that at 1/2 the curve is still at the foot of its step."""
+    scans = [f"scan{i}" for i in range(14)]
+    marks: list[Mark] = [(scans[i % 14], 100.0 + i, 0, 0, 0.9 if i < 7 else 0.1) for i in range(25)]
+    marks += [("scan0", 0, 0, 0, 0.5)]
+    result = luna16_froc(marks_of(marks), findings_of([("scan0", 0, 0, 0, 8)]), NOTHING, scans, bootstraps=0)
+    assert result.sensitivity.tolist() == [0, 0, 0, 1, 1, 1, 1]
+
+
 def test_every_rule_by_hand() -> None:
     nodules: list[Mark] = [("a", 0, 0, 0, 4), ("a", 100, 0, 0, -1), ("b", 0, 0, 0, 8), ("c", 5, 5, 5, 2)]
     excluded: list[Mark] = [("a", 200, 0, 0, 6), ("a", 100, 0, 0, 4)]

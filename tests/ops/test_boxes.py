@@ -285,6 +285,19 @@ def test_wrong_limits_are_refused(function: Callable[..., NDArray[np.int64]], co
         function(boxes, [1], 0.5, score_threshold=np.nan)
     with pytest.raises(ValueError, match="max_kept must be 0 or more, or None, got -1"):
         function(boxes, [1], 0.5, max_kept=-1)
+    for wrong in (2.0, True, "2"):
+        with pytest.raises(TypeError, match="max_kept must be an integer or None"):
+            function(boxes, [1], 0.5, max_kept=wrong)
+    for no_number in (None, "0.5", True):
+        with pytest.raises(TypeError, match="iou_threshold must be a real number"):
+            function(boxes, [1], no_number)
+    assert function(boxes, [1], 0.5, max_kept=2**70).tolist() == [0]
+
+
+def test_the_score_threshold_is_compared_in_the_type_of_the_scores() -> None:
+    scores = np.array([0.7, 0.1])
+    for dtype in (np.float32, np.float64):
+        assert ops.nms(np.zeros((2, 4)), scores.astype(dtype), 0.5, score_threshold=0.7).tolist() == [0]
 
 
 def test_inputs_are_left_as_they_are() -> None:

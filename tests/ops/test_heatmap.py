@@ -84,6 +84,16 @@ def test_long_maps_are_sums_of_the_windows(patch: int, stride: int) -> None:
     np.testing.assert_allclose(found, expected * (stride / patch) ** 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("patch", "stride"), [(10**9, 1), (2**62, 2**62), (1, 10**12), (5, 2**64), (2**64, 5), (300, 1)]
+)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_windows_larger_than_the_map(patch: int, stride: int, normalize: bool) -> None:
+    votes = np.random.default_rng(0).random((3, 2), np.float32)
+    found = ops.vote_heatmap(votes, patch, stride, (4, 7), normalize)
+    np.testing.assert_array_equal(found, naive.vote_heatmap(votes, patch, stride, (4, 7), normalize))
+
+
 def test_writes_into_out() -> None:
     out = np.full((4, 4), np.nan, np.float32)
     assert ops.vote_heatmap([[1, 2], [3, 4]], 2, 2, (4, 4), out=out) is out
@@ -103,6 +113,9 @@ def test_wrong_arguments_are_refused() -> None:
         ops.vote_heatmap([[1]], 2.0, 2, (4, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shape must be y, x in pixels"):
         ops.vote_heatmap([[1]], 2, 2, (4, 4, 3))
+    square = np.zeros((4, 4), np.float32)
+    with pytest.raises(ValueError, match="out must not share memory with an input"):
+        ops.vote_heatmap(square, 2, 1, (4, 4), out=square)
     with pytest.raises(TypeError, match="out must be float32 like the result, got float64"):
         ops.vote_heatmap([[1]], 2, 2, (4, 4), out=np.zeros((4, 4)))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"out must have the shape of the result, \(4, 4\), got \(2, 2\)"):

@@ -1,5 +1,6 @@
 """IoU and IoBB in two and three dimensions against the loop-only oracles."""
 
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.extra.numpy as arrays
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lnsdk import ops
+from lnsdk import ops, threads
+from lnsdk.ops import overlap
 from tests import naive
 
 OVERLAPS: dict[str, tuple[Any, Any]] = {"iou": (ops.iou, naive.iou), "iobb": (ops.iobb, naive.iobb)}
@@ -72,3 +74,34 @@ def test_wrong_boxes_are_refused(name: str) -> None:
         fast([[0, 0, 1, 1], [0, 3, 2, 2]], good)
     with pytest.raises(TypeError, match="b must be real numbers"):
         fast(good, np.array([["x", "y", "z", "w"]]))
+
+
+def test_the_index_of_a_wrong_box_is_that_of_all_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "SMALLEST_PART", 1)
+    boxes = np.tile(np.array([0, 0, 2, 2], np.float32), (10, 1))
+    boxes[7, 2] = np.nan
+    with threads.limited_to(2), pytest.raises(ValueError, match=r"a\[7\] is NaN"):
+        ops.iou(boxes, boxes[:2])
+
+
+@pytest.mark.parametrize("function", [ops.iou, ops.iobb])
+def test_writes_into_out(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap, "SMALLEST_PART", 1)
+    random = np.random.default_rng(0)
+    low = random.random((4, 2), np.float32)
+    boxes = np.concatenate([low, low + 1], axis=1)
+    out = np.full((4, 4), np.nan, np.float32)
+    with threads.limited_to(3):
+        assert function(boxes, boxes, out=out) is out
+    np.testing.assert_array_equal(out, function(boxes, boxes))
+    with pytest.raises(ValueError, match="out must not share memory with an input"):
+        function(boxes, boxes, out=boxes)
+    with pytest.raises(TypeError, match="out must be float32 like the result, got float64"):
+        function(boxes, boxes, out=out.astype(np.float64))
+
+
+def test_float64_in_any_byte_order() -> None:
+    boxes = np.array([[0, 0, 2, 1], [1, 0, 3, 1]])
+    for order in "<>":
+        assert ops.iou(boxes.astype(f"{order}f8"), boxes)[0, 1] == 1 / 3
+        assert ops.nms(boxes.astype(f"{order}f8"), [1, 0.5], 1 / 3).tolist() == [0, 1]

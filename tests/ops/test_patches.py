@@ -83,6 +83,12 @@ def test_writes_into_out_and_leaves_the_image() -> None:
     np.testing.assert_allclose(out[1].transpose(1, 2, 0), image[5:, 5:] / 255, rtol=1e-6)
 
 
+def test_the_index_of_a_wrong_corner_is_that_of_all_corners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lnsdk.ops.patches.SMALLEST_PART", 1)
+    with threads.limited_to(2), pytest.raises(ValueError, match=r"corners\[7\] is \(60, 60\)"):
+        ops.gather_patches(_image((8, 9, 3)), [[0, 0]] * 7 + [[60, 60]], 4, 0, 1)
+
+
 def test_wrong_arguments_are_refused() -> None:
     image = _image((8, 9, 3))
     with pytest.raises(TypeError, match="image must be uint8, got float64"):
@@ -98,8 +104,14 @@ def test_wrong_arguments_are_refused() -> None:
     for corner in ([5, 0], [0, 6], [-1, 0]):
         with pytest.raises(ValueError, match=r"corners\[1\] is \(.*begin in 0\.\.4, 0\.\.5"):
             ops.gather_patches(image, [[0, 0], corner], 4, 0, 1)
-    with pytest.raises(ValueError, match=r"corners\[0\] is \(0, 0\)"):
+    with pytest.raises(ValueError, match=r"patch must fit into the image of 8 x 9 pixels \(y, x\), got 9"):
         ops.gather_patches(image, [[0, 0]], 9, 0, 1)
+    with pytest.raises(ValueError, match="1 / std must be float32 numbers"):
+        ops.gather_patches(image, [[0, 0]], 4, 0, 1e-45)
+    memory = np.zeros(48, np.uint8)
+    over, pixels = memory.view(np.float32).reshape(1, 3, 2, 2), memory.reshape(4, 4, 3)
+    with pytest.raises(ValueError, match="out must not share memory with an input"):
+        ops.gather_patches(pixels, [[0, 0]], 2, 0, 1, out=over)
     with pytest.raises(ValueError, match="patch must be above 0"):
         ops.gather_patches(image, [[0, 0]], 0, 0, 1)
     with pytest.raises(ValueError, match="mean must be one finite number, or one for each of the 3 channels"):

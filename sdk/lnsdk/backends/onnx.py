@@ -78,6 +78,7 @@ _LOST_IN_FORK: list[object] = []
 
 
 def _runtime() -> ModuleType:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read while it is imported: nothing leaves a hospital's machine unasked
     try:
         return import_module("onnxruntime")
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing

@@ -267,6 +267,13 @@ def _boxes(values: ArrayLike, name: str) -> Floats:
         return boxes.reshape(0, 6)
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 6):
         raise ValueError(f"{name} must be boxes of shape (N, 4) or (N, 6), got {boxes.shape}")
+    axes = boxes.shape[1] // 2
+    wrong = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (boxes[:, :axes] <= boxes[:, axes:]).all(axis=1)))
+    if len(wrong):
+        raise ValueError(
+            f"{name}[{wrong[0]}] must be finite and end after it begins, as x1, y1, (z1), x2, y2, (z2); got "
+            f"{boxes[wrong[0]].tolist()}"
+        )
     return boxes
 
 

@@ -469,7 +469,7 @@ def _evaluate(matched: _Matched, scans: int, bootstraps: int, seed: int) -> Luna
     curve_false = np.pad(false.until, (1, 0)) / scans
     curve_found = np.pad(hits.until, (1, 0)) / len(found)
     points = np.array(FALSE_POSITIVES)
-    sensitivity = np.interp(points, curve_false, curve_found)
+    sensitivity = np.interp(points, _rate(np.pad(false.until, (1, 0)), scans), curve_found)
     weights = tally(np.random.RandomState(seed).randint(scans, size=(bootstraps, scans), dtype=np.int64))
     nodules = weights[:, matched.nodule_scans].sum(axis=1)
     band = np.linspace(FALSE_POSITIVES[0], FALSE_POSITIVES[-1], BAND_POINTS)
@@ -523,7 +523,7 @@ def _samples(
     return at_points, at_band
 
 
-def _rate(false: NDArray[np.int32], scans: int) -> Floats:
+def _rate(false: NDArray[np.integer], scans: int) -> Floats:
     """False positives per scan, rounded as in the script, which gets them from their share of all.
 
     Where a point lies exactly at a step of the curve, the rounding decides between its foot and its top.

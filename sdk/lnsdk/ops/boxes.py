@@ -29,7 +29,7 @@ def nms(
     iou_threshold : float
         0 to 1.
     score_threshold : float, optional
-        Boxes that score less are left out before anything else.
+        Boxes that score less, in the type of the scores, are left out before anything else.
     max_kept : int, optional
         Keep only so many, the best.
 
@@ -41,12 +41,16 @@ def nms(
     Raises
     ------
     TypeError
-        When boxes or scores are not real numbers.
+        When boxes, scores or a threshold are not real numbers, or max_kept is no integer.
     ValueError
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.nms(
-        _arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, score_threshold, max_kept
+        _arguments.floats(boxes, "boxes"),
+        _arguments.floats(scores, "scores"),
+        _arguments.number(iou_threshold, "iou_threshold"),
+        _arguments.number_or_none(score_threshold, "score_threshold"),
+        _arguments.count_or_none(max_kept, "max_kept"),
     )
 
 
@@ -68,7 +72,7 @@ def nms_3d(
     iou_threshold : float
         0 to 1; a box is suppressed strictly above it.
     score_threshold : float, optional
-        Boxes that score less are left out before anything else.
+        Boxes that score less, in the type of the scores, are left out before anything else.
     max_kept : int, optional
         Keep only so many, the best.
 
@@ -80,12 +84,16 @@ def nms_3d(
     Raises
     ------
     TypeError
-        When boxes or scores are not real numbers.
+        When boxes, scores or a threshold are not real numbers, or max_kept is no integer.
     ValueError
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.nms_3d(
-        _arguments.floats(boxes, "boxes"), _arguments.floats(scores, "scores"), iou_threshold, score_threshold, max_kept
+        _arguments.floats(boxes, "boxes"),
+        _arguments.floats(scores, "scores"),
+        _arguments.number(iou_threshold, "iou_threshold"),
+        _arguments.number_or_none(score_threshold, "score_threshold"),
+        _arguments.count_or_none(max_kept, "max_kept"),
     )
 
 
@@ -110,7 +118,7 @@ def batched_nms(
     iou_threshold : float
         0 to 1; a box is suppressed strictly above it.
     score_threshold : float, optional
-        Boxes that score less are left out before anything else.
+        Boxes that score less, in the type of the scores, are left out before anything else.
     max_kept : int, optional
         Keep only so many, the best of all groups.
 
@@ -122,7 +130,7 @@ def batched_nms(
     Raises
     ------
     TypeError
-        When boxes or scores are not real numbers or groups are not integers.
+        When boxes, scores or a threshold are not real numbers, or groups or max_kept are not integers.
     ValueError
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
@@ -130,7 +138,7 @@ def batched_nms(
         _arguments.floats(boxes, "boxes"),
         _arguments.floats(scores, "scores"),
         _arguments.int64s(groups, "groups"),
-        iou_threshold,
-        score_threshold,
-        max_kept,
+        _arguments.number(iou_threshold, "iou_threshold"),
+        _arguments.number_or_none(score_threshold, "score_threshold"),
+        _arguments.count_or_none(max_kept, "max_kept"),
     )

@@ -55,11 +55,13 @@ def vote_heatmap(
     side, step = _arguments.positive_integer(patch, "patch"), _arguments.positive_integer(stride, "stride")
     if len(shape) != 2 or any(size < 0 for size in shape):
         raise ValueError(f"shape must be y, x in pixels, got {shape}")
-    target = _arguments.output(out, tuple(shape), np.dtype(np.float32))
+    target = _arguments.output(out, tuple(shape), np.dtype(np.float32), (values,))
     if target.size:
+        scale = (step / side) * (step / side)
+        sides = (min(side, max(target.shape)), min(step, max(target.shape)))  # what is larger covers no more pixels
         streaming = target.nbytes >= _C.STREAMED_BYTES
         threads.over_range(
-            lambda start, stop: _C.vote_rows(values, side, step, normalize, target[start:stop], start, streaming),
+            lambda start, stop: _C.vote_rows(values, *sides, scale, normalize, target[start:stop], start, streaming),
             len(target),
             max(1, SMALLEST_PART // target.shape[1]),
         )

@@ -30,8 +30,8 @@ def iou(a: ArrayLike, b: ArrayLike, out: Matrix | None = None) -> Matrix:
     Returns
     -------
     ndarray, shape (N, M)
-        0 to 1; exactly 0 where boxes do not overlap, boxes without size included. float64 when one of the inputs is
-        float64, else float32; ``out`` itself when it was given.
+        0 to 1; exactly 0 where boxes do not overlap, boxes without size included, and NaN or 0 for boxes whose size
+        overflows. float64 when one of the inputs is float64, else float32; ``out`` itself when it was given.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def iobb(a: ArrayLike, b: ArrayLike, out: Matrix | None = None) -> Matrix:
     Returns
     -------
     ndarray, shape (N, M)
-        0 to 1; exactly 0 where boxes do not overlap, boxes without size included. float64 when one of the inputs is
-        float64, else float32; ``out`` itself when it was given.
+        0 to 1; exactly 0 where boxes do not overlap, boxes without size included, and NaN or 0 for boxes whose size
+        overflows. float64 when one of the inputs is float64, else float32; ``out`` itself when it was given.
 
     Raises
     ------
@@ -74,10 +74,10 @@ def iobb(a: ArrayLike, b: ArrayLike, out: Matrix | None = None) -> Matrix:
 
 
 def _matrix(kernel: Callable[[Any, Any, Any], None], a: ArrayLike, b: ArrayLike, out: Matrix | None) -> Matrix:
-    rows, columns = _arguments.float_pair(a, b)
-    if rows.ndim != 2 or columns.ndim != 2:  # the kernel says what is wrong
-        kernel(rows, columns, np.empty((0, 0), rows.dtype))
-    matrix = _arguments.output(out, (len(rows), len(columns)), rows.dtype)
+    pair = _arguments.float_pair(a, b)
+    _C.require_box_pair(*pair)
+    rows, columns = pair
+    matrix = _arguments.output(out, (len(rows), len(columns)), rows.dtype, (rows, columns))
     smallest = max(1, SMALLEST_PART // max(1, len(columns)))
     threads.over_range(lambda start, stop: kernel(rows[start:stop], columns, matrix[start:stop]), len(rows), smallest)
     return matrix

@@ -54,18 +54,21 @@ def gather_patches(
         When a shape is wrong, a window lies outside the image (the message names its index), or mean or std are not
         usable.
     """
+    image = np.asarray(image)
     if image.dtype != np.uint8:
         raise TypeError(f"image must be uint8, got {image.dtype}")
     if image.ndim != 3 or image.shape[2] not in CHANNELS:
         raise ValueError(f"image must have shape (y, x, C) with 1, 3 or 4 channels, got {image.shape}")
     side = _arguments.positive_integer(patch, "patch")
     places = _arguments.int64s(corners, "corners")
-    if places.size == 0:
+    if places.shape == (0,):
         places = places.reshape(0, 2)
     if places.ndim != 2 or places.shape[1] != 2:
         raise ValueError(f"corners must have shape (N, 2): y, x of each window, got {places.shape}")
     scale, shift = _scale_and_shift(mean, std, image.shape[2])
-    batch = _arguments.output(out, (len(places), image.shape[2], side, side), np.dtype(np.float32))
+    _require_inside(places, side, image.shape)
+    shape = (len(places), image.shape[2], side, side)
+    batch = _arguments.output(out, shape, np.dtype(np.float32), (image, places))
 
     pixels = image if image[:1].flags.c_contiguous else np.ascontiguousarray(image)
     streaming = batch.nbytes >= _C.STREAMED_BYTES
@@ -77,13 +80,30 @@ def gather_patches(
     return batch
 
 
+def _require_inside(corners: NDArray[np.int64], patch: int, shape: tuple[int, ...]) -> None:
+    """``ValueError`` for the first window that does not lie inside the image."""
+    last = np.array(shape[:2]) - patch
+    if len(corners) and (last < 0).any():
+        raise ValueError(f"patch must fit into the image of {shape[0]} x {shape[1]} pixels (y, x), got {patch}")
+    outside = np.flatnonzero(((corners < 0) | (corners > last)).any(axis=1))
+    if len(outside):
+        raise ValueError(
+            f"corners[{outside[0]}] is {tuple(corners[outside[0]].tolist())}, but windows of {patch} pixels that lie "
+            f"inside the image begin in 0..{last[0]}, 0..{last[1]}"
+        )
+
+
 def _scale_and_shift(
     mean: float | Sequence[float], std: float | Sequence[float], channels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     means, stds = (_per_channel(values, name, channels) for values, name in ((mean, "mean"), (std, "std")))
     if not (stds > 0).all():
         raise ValueError(f"std must be above 0, got {std}")
-    return (1 / (255 * stds)).astype(np.float32), (-means / stds).astype(np.float32)
+    with np.errstate(over="ignore"):
+        scale, shift = (1 / (255 * stds)).astype(np.float32), (-means / stds).astype(np.float32)
+    if not (np.isfinite(scale) & np.isfinite(shift)).all():
+        raise ValueError(f"mean / std and 1 / std must be float32 numbers, got mean {mean} and std {std}")
+    return scale, shift
 
 
 def _per_channel(values: float | Sequence[float], name: str, channels: int) -> NDArray[np.float64]:

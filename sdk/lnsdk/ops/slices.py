@@ -13,6 +13,9 @@ from lnsdk.ops import _arguments
 WINDOW = (-1024.0, 3071.0)
 """HU that map to 0 and to 255 (LENS, section VI-A)."""
 
+NARROWEST_WINDOW = 0.1
+"""HU: narrower windows would turn the rounding of their ends into grey levels."""
+
 SAMPLE_TOLERANCE = 1e-6
 """In samples: so little past the last voxel still counts as on it, so that (n - 1) x 0.8 / 0.8 is n - 1 again."""
 
@@ -99,7 +102,7 @@ def resample_window(
     _require_ranges(ranges, shape)
     low, high, scale = map(float, _levels(window))
     shape_out = tuple(stop - start for start, stop in ranges)
-    grid = _arguments.output(out, shape_out, _output_type(dtype), rows_only=True)
+    grid = _arguments.output(out, shape_out, _output_type(dtype), (voxels,), rows_only=True)
     if grid.size == 0:
         return grid
 
@@ -107,13 +110,10 @@ def resample_window(
     z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
     source = voxels if _arguments.has_contiguous_rows(voxels) else np.ascontiguousarray(voxels)
     target = grid.view(np.uint16) if grid.dtype == np.float16 else grid
-    streaming = grid.nbytes >= _C.STREAMED_BYTES
     threads.over_range(
-        lambda start, stop: _C.resample_rows(
-            source, z_axis, y_axis, x_axis, (low, high, scale), target, start, stop, streaming
-        ),
-        grid.shape[0] * grid.shape[1],
-        max(1, SMALLEST_PART // grid.shape[2]),
+        lambda start, stop: _C.resample_rows(source, z_axis, y_axis, x_axis, (low, high, scale), target, start, stop),
+        grid.shape[1],
+        max(1, SMALLEST_PART // (grid.shape[0] * grid.shape[2])),
     )
     return grid
 
@@ -141,13 +141,15 @@ def grid_shape(shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Se
 
 def require_voxels(voxels: NDArray[np.int16]) -> None:
     """Refuse what is not an int16 volume with at least one voxel."""
-    if voxels.dtype != np.int16:
-        raise TypeError(f"voxels must be int16 HU, got {voxels.dtype}")
+    if getattr(voxels, "dtype", None) != np.int16:
+        raise TypeError(f"voxels must be int16 HU, got {getattr(voxels, 'dtype', type(voxels).__name__)}")
     if voxels.ndim != 3 or 0 in voxels.shape:
         raise ValueError(f"voxels must have shape (z, y, x) with at least one voxel, got {voxels.shape}")
 
 
 def _require_ranges(ranges: Ranges, shape: tuple[int, int, int]) -> None:
+    if len(ranges) != 3:
+        raise ValueError(f"crop must be ranges along z, y and x, got {ranges}")
     for name, (start, stop), count in zip("zyx", ranges, shape, strict=True):
         if not 0 <= start <= stop <= count:
             raise ValueError(f"crop along {name} must lie inside 0..{count}, got {start}..{stop}")
@@ -156,8 +158,10 @@ def _require_ranges(ranges: Ranges, shape: tuple[int, int, int]) -> None:
 def _levels(window: tuple[float, float]) -> tuple[np.float32, np.float32, np.float32]:
     """Lower and upper HU of the window, and the grey levels per HU."""
     low, high = window
-    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+    if not (np.isfinite(low) and np.isfinite(high) and np.float32(low) < np.float32(high)):
         raise ValueError(f"window must be two finite HU, the lower first, got {window}")
+    if high - low < NARROWEST_WINDOW:
+        raise ValueError(f"window must be at least {NARROWEST_WINDOW} HU wide, got {window}")
     return np.float32(low), np.float32(high), np.float32(255 / (high - low))
 
 
@@ -214,7 +218,7 @@ def group_slices(
     slices = chosen[:, None] + np.arange(first, first + images * channels)
     if out is None and _evenly_inside(slices, len(grid)):
         return _view(grid, slices, images, channels)
-    result = _arguments.output(out, (len(chosen), images, channels, *grid.shape[1:]), grid.dtype)
+    result = _arguments.output(out, (len(chosen), images, channels, *grid.shape[1:]), grid.dtype, (grid,))
     _copy_slices(grid, slices.clip(0, len(grid) - 1).ravel(), result.reshape(slices.size, *grid.shape[1:]))
     return result
 

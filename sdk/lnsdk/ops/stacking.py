@@ -65,6 +65,6 @@ def stack_boxes(boxes: ArrayLike, scores: ArrayLike, slices: ArrayLike, iou_thre
             _arguments.float32s(boxes, "boxes"),
             _arguments.float32s(scores, "scores"),
             _arguments.int64s(slices, "slices"),
-            iou_threshold,
+            _arguments.number(iou_threshold, "iou_threshold"),
         )
     )

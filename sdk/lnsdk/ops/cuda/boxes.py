@@ -81,7 +81,8 @@ def nms(
     require_threshold(iou_threshold)
     if count > MAX_BOXES:
         raise ValueError(f"boxes must be at most {MAX_BOXES}, got {count}; keep those with the best scores")
-    limit = count if max_kept is None else _arguments.positive_integer(max_kept, "max_kept")
+    wanted = _arguments.count_or_none(max_kept, "max_kept")
+    limit = count if wanted is None else wanted
     given = (out.indices, out.count) if out is not None else (None, None)
     result, indices = _device.output(given[0], "out.indices", (limit,), np.int64, stream)
     result_count, kept_count = _device.output(given[1], "out.count", (1,), np.int32, stream)

@@ -93,13 +93,15 @@ def _vote(
         return
     left = greater(0, (x - patch) // stride + 1)  # windows left..right - 1 cover column x
     right = greater(left, lesser(columns, x // stride + 1))
+    most = (patch + stride - 1) // stride  # windows over one pixel along an axis
+    down, across = greater(1, lesser(most, rows)), greater(1, lesser(most, columns))
     summed_top, summed_bottom, value = -1, -1, np.float32(0)
     first = cuda.blockIdx.y * VOTE_ROWS
     for y in range(first, lesser(first + VOTE_ROWS, out.shape[0])):
         top = greater(0, (y - patch) // stride + 1)
         bottom = greater(top, lesser(rows, y // stride + 1))
         if top != summed_top or bottom != summed_bottom:
-            value = summed(votes, top, bottom, left, right, (patch + stride - 1) // stride, scale)
+            value = summed(votes, top, bottom, left, right, down, across, scale)
             summed_top, summed_bottom = top, bottom
         out[y, x] = value
 
@@ -122,15 +124,15 @@ down_column = cuda.jit(device=True)(_down_column)
 
 
 def _summed(
-    votes: NDArray[np.float32], top: int, bottom: int, left: int, right: int, group: int, scale: float
+    votes: NDArray[np.float32], top: int, bottom: int, left: int, right: int, down: int, across: int, scale: float
 ) -> np.float32:
     """Sum down each column of windows, then over the columns in the same order."""
-    boundary = (left + group - 1) // group * group
+    boundary = (left + across - 1) // across * across
     to_end, from_begin = 0.0, 0.0
     for j in range(lesser(boundary, right) - 1, left - 1, -1):
-        to_end = dadd(to_end, down_column(votes, j, top, bottom, group))
+        to_end = dadd(to_end, down_column(votes, j, top, bottom, down))
     for j in range(boundary, right):
-        from_begin = dadd(from_begin, down_column(votes, j, top, bottom, group))
+        from_begin = dadd(from_begin, down_column(votes, j, top, bottom, down))
     total = dadd(to_end, from_begin)
     if scale > 0:
         return np.float32(dmul(total, scale))
