@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,12 @@ def test_there_is_no_other_device(bundle: Bundle) -> None:
         ONNX.device("cuda")
     with pytest.raises(BackendUnavailable, match="fp32 on the CPU only"):
         ONNX.open(bundle.graph("head"), "cpu", "int8", None)
+
+
+def test_onnx_runtime_reports_to_nobody(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    told = []
+    monkeypatch.setattr("onnxruntime.disable_telemetry_events", lambda: told.append("be quiet"))
+    ONNX.open(bundle.graph("head"), "cpu", "fp32", 1)
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert told

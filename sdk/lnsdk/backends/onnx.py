@@ -80,9 +80,11 @@ _LOST_IN_FORK: list[object] = []
 def _runtime() -> ModuleType:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read while it is imported: nothing leaves a hospital's machine unasked
     try:
-        return import_module("onnxruntime")
+        runtime = import_module("onnxruntime")
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
         raise BackendUnavailable(f"onnx: {error}; install it with `{INSTALL}`") from error
+    runtime.disable_telemetry_events()  # if someone imported it before
+    return runtime
 
 
 def _options(runtime: Any, threads: int | None) -> Any:
