@@ -1,13 +1,14 @@
 """The metrics against the loops that a user would write: each must give the same figures."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import limits
+from benchmarks.measuring import Case, Measure, Peer
 from lnsdk.metrics import (
     FALSE_POSITIVE_RATIOS,
     FALSE_POSITIVES,
@@ -44,13 +45,6 @@ def _luna16_case() -> tuple[Luna16Marks, Luna16Findings, Luna16Findings, list[st
     places = np.concatenate([np.asarray(nodules.positions_mm)[seen] + 0.5, random.uniform(-150, 150, (7200, 3))])
     scores = np.concatenate([random.beta(3, 2, seen.sum()), random.beta(1, 3, 7200)])
     return Luna16Marks([series[scan] for scan in marked], places.round(6), scores.round(6)), nodules, excluded, series
-
-
-def _write(file: Path, header: str, series: Sequence[str], positions: Any, values: Any) -> Path:
-    rows = zip(series, np.asarray(positions).tolist(), np.asarray(values).tolist(), strict=True)
-    lines = [",".join([uid, *map(repr, place), repr(value)]) for uid, place, value in rows]
-    file.write_text("\n".join([f"seriesuid,coordX,coordY,coordZ,{header}", *lines]))
-    return file
 
 
 def _loop_luna16(
@@ -98,38 +92,54 @@ def _interpolated(scans: list[Floats], points: Floats) -> Floats:
     return np.asarray(np.interp(points, np.append(0, rates), np.append(0, found)))
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "numpy loop"])
-def test_luna16(benchmark: Any, library: str) -> None:
-    benchmark.group = "luna16, 8,000 marks in 888 scans, 50 resamples"
+def test_luna16(measure: Measure) -> None:
     case = _luna16_case()
-    if library == "lnsdk":
-        result: Luna16Froc = benchmark(luna16_froc, *case, bootstraps=50)
-        sensitivity, mean = result.sensitivity, result.band_mean
-    else:
-        sensitivity, mean = benchmark.pedantic(_loop_luna16, (*case, 50), rounds=1)
-    expected = luna16_froc(*case, bootstraps=50)
-    np.testing.assert_allclose(sensitivity, expected.sensitivity, atol=1e-12)
-    np.testing.assert_allclose(mean, expected.band_mean, atol=1e-6)
+    marks = len(case[0].series)
+    answers = measure(
+        Case(
+            name="luna16_froc",
+            size=f"{marks} marks, 50 resamples",
+            count=marks,
+            unit="mark",
+            ours=lambda: luna16_froc(*case, bootstraps=50),
+            peers=[Peer("NumPy loop", lambda: _loop_luna16(*case, 50))],
+        )
+    )
+    _assert_same_curves(answers["ours"], *answers["NumPy loop"])
 
 
-def test_luna16_from_files(benchmark: Any, tmp_path: Path) -> None:
-    benchmark.group = "luna16, from its files, 1,000 resamples"
-    marks, nodules, excluded, series = _luna16_case()
-    submission = _write(tmp_path / "s.csv", "probability", marks.series, marks.positions_mm, marks.probabilities)
-    tables = [
-        _write(tmp_path / f"{name}.csv", "diameter_mm", table.series, table.positions_mm, table.diameters_mm)
-        for name, table in (("annotations", nodules), ("excluded", excluded))
-    ]
-    (tmp_path / "seriesuids.csv").write_text("\n".join(series))
+def _assert_same_curves(ours: Luna16Froc, sensitivity: Floats, band_mean: Floats) -> None:
+    np.testing.assert_allclose(sensitivity, ours.sensitivity, atol=1e-12)
+    np.testing.assert_allclose(band_mean, ours.band_mean, atol=1e-6)
 
-    def evaluate() -> Luna16Froc:
-        findings, others = (read_luna16_findings(table) for table in tables)
-        listed = read_luna16_series(tmp_path / "seriesuids.csv")
-        return luna16_froc(read_luna16_marks(submission), findings, others, listed)
 
-    result = benchmark(evaluate)
-    assert result.counts == luna16_froc(marks, nodules, excluded, series, bootstraps=0).counts
-    assert np.isfinite(result.band_mean).all()
+@pytest.mark.realdata
+def test_luna16_from_files(measure: Measure, data_dir: Path) -> None:
+    folder = data_dir / "oracles/luna16"
+
+    def tables() -> tuple[Luna16Marks, Luna16Findings, Luna16Findings, list[str]]:
+        return (
+            read_luna16_marks(folder / "submission.csv"),
+            read_luna16_findings(folder / "tables/annotations.csv"),
+            read_luna16_findings(folder / "tables/annotations_excluded.csv"),
+            read_luna16_series(folder / "tables/seriesuids.csv"),
+        )
+
+    read = tables()
+    answers = measure(
+        Case(
+            name="luna16_froc, from files",
+            size=f"{len(read[0].series)} marks, 1000 resamples",
+            count=len(read[0].series),
+            unit="mark",
+            ours=lambda: luna16_froc(*tables()),
+            peers=[Peer("NumPy loop, tables read", lambda: _loop_luna16(*read, 1000))],
+            at_most_seconds=1.0,
+        )
+    )
+    _assert_same_curves(answers["ours"], *answers["NumPy loop, tables read"])
+    points = json.loads((folder / "expected/operating_points.json").read_text())
+    np.testing.assert_allclose(answers["ours"].sensitivity, points["sensitivity"], atol=1e-6)
 
 
 def _maps(images: int, size: int) -> tuple[list[NDArray[np.float32]], list[Floats]]:
@@ -161,19 +171,21 @@ def _sorted_pixels(maps: list[NDArray[np.float32]], boxes: list[Floats]) -> floa
     return float(np.mean([(ratios <= point).mean() for point in FALSE_POSITIVE_RATIOS]))
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "numpy sort", "one pass of max"])
-def test_pixels(benchmark: Any, library: str) -> None:
-    benchmark.group = "pixel froc, 32 maps of 1024 x 1024"
-    maps, boxes = _maps(32, 1024)
-    expected = pixel_froc(maps, boxes, bootstraps=0).score  # compiles the kernel
-    if library == "lnsdk":
-        score = benchmark(pixel_froc, maps, boxes, bootstraps=0).score
-    elif library == "numpy sort":
-        score = benchmark.pedantic(_sorted_pixels, (maps, boxes), rounds=1)
-    else:  # what it takes to read every pixel once
-        benchmark(lambda: max(image.max() for image in maps))
-        return
-    assert score == pytest.approx(expected, abs=1e-12)
+def test_pixels(measure: Measure) -> None:
+    images, side = 32, 1024
+    maps, boxes = _maps(images, side)
+    answers = measure(
+        Case(
+            name="pixel_froc",
+            size=f"{images} maps of {side} x {side}",
+            count=images * side * side,
+            unit="pixel",
+            ours=lambda: pixel_froc(maps, boxes, bootstraps=0).score,
+            peers=[Peer("NumPy sort", lambda: _sorted_pixels(maps, boxes))],
+            limit=limits.moved_at_copy_rate(sum(each.nbytes for each in maps), 0),
+        )
+    )
+    assert answers["ours"] == pytest.approx(answers["NumPy sort"], abs=1e-12)
 
 
 def _detections(volumes: int, count: int) -> tuple[list[tuple[Floats, Floats]], list[Floats]]:
@@ -206,12 +218,17 @@ def _loop_intervals(predictions: list[tuple[Floats, Floats]], bootstraps: int) -
 
 
 @pytest.mark.parametrize("count", [20, 500])
-@pytest.mark.parametrize("library", ["lnsdk", "numpy loop"])
-def test_intervals(benchmark: Any, library: str, count: int) -> None:
-    benchmark.group = f"froc, 200 volumes with {count} detections each, 1,000 resamples"
-    predictions, truths = _detections(200, count)
-    if library == "lnsdk":
-        interval = benchmark(froc, predictions, truths).interval
-    else:
-        interval = benchmark.pedantic(_loop_intervals, (predictions, 1000), rounds=3)
-    np.testing.assert_allclose(interval, _loop_intervals(predictions, 1000), atol=1e-12)
+def test_intervals(measure: Measure, count: int) -> None:
+    volumes, bootstraps = 200, 1000
+    predictions, truths = _detections(volumes, count)
+    answers = measure(
+        Case(
+            name="froc, 1000 resamples",
+            size=f"{volumes} volumes of {count} marks",
+            count=volumes * count,
+            unit="mark",
+            ours=lambda: froc(predictions, truths, bootstraps=bootstraps).interval,
+            peers=[Peer("NumPy loop", lambda: _loop_intervals(predictions, bootstraps))],
+        )
+    )
+    np.testing.assert_allclose(answers["ours"], answers["NumPy loop"], atol=1e-12)
