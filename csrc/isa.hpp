@@ -23,8 +23,10 @@
 
 #if defined(__GNUC__)
 #define LNSDK_INLINE __attribute__((always_inline)) inline
+#define LNSDK_PREFETCH(address, for_writing) __builtin_prefetch(address, for_writing)
 #else
 #define LNSDK_INLINE __forceinline
+#define LNSDK_PREFETCH(address, for_writing) static_cast<void>(address)
 #endif
 
 namespace lnsdk {

@@ -51,6 +51,12 @@ struct BlendVoxels {
     }
 };
 
+struct ConvertVoxels {
+    LNSDK_INLINE static void run(const std::int16_t* voxels, std::size_t count, float* out) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = voxels[i];
+    }
+};
+
 struct BlendLines {
     LNSDK_INLINE static void run(const float* a, const float* b, float weight, std::size_t count, float* out) {
         for (std::size_t i = 0; i < count; ++i) out[i] = a[i] + weight * (b[i] - a[i]);
@@ -76,15 +82,16 @@ struct InterpolateLine {
 };
 
 #if LNSDK_X86
-// The same for outputs of which 16 in a row lie within 32 input samples: these are loaded and permuted, not gathered.
+// The same for outputs of which 16 in a row lie within 32 input samples: these are loaded and permuted, not gathered. `offset` is
+// how far the sample before an output lies from that of the first of its 16.
 template <class Out>
-LNSDK_TARGET_AVX512 void interpolate_line_permuting(const float* line, const std::int32_t* before, const float* weight,
-                                                    std::size_t count, Window window, Out* out) {
+LNSDK_TARGET_AVX512 void interpolate_line_permuting(const float* line, const std::int32_t* before, const std::int32_t* offset,
+                                                    const float* weight, std::size_t count, Window window, Out* out) {
     const __m512 low = _mm512_set1_ps(window.low), high = _mm512_set1_ps(window.high), scale = _mm512_set1_ps(window.scale);
     for (std::size_t i = 0; i < count; i += 16) {
         const __mmask16 lanes = count - i < 16 ? static_cast<__mmask16>((1u << (count - i)) - 1) : 0xffff;
         const float* base = line + before[i];
-        const __m512i index = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(lanes, before + i), _mm512_set1_epi32(before[i]));
+        const __m512i index = _mm512_maskz_loadu_epi32(lanes, offset + i);
         const __m512 first = _mm512_loadu_ps(base), second = _mm512_loadu_ps(base + 16);
         const __m512 left = _mm512_permutex2var_ps(first, index, second);
         const __m512 right = _mm512_permutex2var_ps(first, _mm512_add_epi32(index, _mm512_set1_epi32(1)), second);
@@ -105,15 +112,16 @@ template <class Out>
 class Resampler {
 public:
     Resampler(Voxels voxels, Axis z, Axis y, Axis x, Window window)
-        : voxels_(voxels), z_(z), y_(y), x_(x), window_(window), first_(x.before[0]), before_(x.count) {
-        for (std::size_t i = 0; i < x.count; ++i) before_[i] = static_cast<std::int32_t>(x.before[i] - first_);
+        : voxels_(voxels), z_(z), y_(y), x_(x), window_(window), first_(x.before[0]), before_(x.count), offset_(x.count) {
+        for (std::size_t i = 0; i < x.count; ++i) {
+            before_[i] = static_cast<std::int32_t>(x.before[i] - first_);
+            offset_[i] = before_[i] - before_[i / lanes * lanes];
+        }
         width_ = x.after[x.count - 1] - first_ + 1;
         // Vectors read past the last sample; after it, at weight 0, lies a sample that must only be finite.
         for (Line* line : {&upper_, &lower_, &line_}) line->assign(width_ / lanes + 3, Vector{});
 #if LNSDK_X86
-        permutes_ = chosen_isa() == Isa::avx512;
-        for (std::size_t i = 0; i < x.count; ++i)
-            permutes_ = permutes_ && before_[i] - before_[i / lanes * lanes] + 1 < 2 * static_cast<std::int32_t>(lanes);
+        permutes_ = chosen_isa() == Isa::avx512 && *std::max_element(offset_.begin(), offset_.end()) + 1 < 2 * static_cast<std::int32_t>(lanes);
 #endif
     }
 
@@ -121,17 +129,20 @@ public:
         for (std::size_t band = first_row; band < end_row; band += band_rows)
             for (std::size_t k = 0; k < z_.count; ++k) {
                 upper_row_ = lower_row_ = none;
-                for (std::size_t j = band; j < std::min(end_row, band + band_rows); ++j) {
+                const std::size_t end = std::min(end_row, band + band_rows);
+                for (std::size_t j = band; j < end; ++j) {
+                    Out* out = grid.data + static_cast<std::ptrdiff_t>(k) * grid.slice_step +
+                               static_cast<std::ptrdiff_t>(j) * grid.row_step;
+                    if (j + 1 < end) prefetch<true>(out + grid.row_step, x_.count);
                     blend(k, j);
-                    interpolate(grid.data + static_cast<std::ptrdiff_t>(k) * grid.slice_step +
-                                static_cast<std::ptrdiff_t>(j) * grid.row_step);
+                    interpolate(out);
                 }
             }
     }
 
 private:
     static constexpr std::size_t lanes = 16;
-    static constexpr std::size_t band_rows = 32;  // of which the input rows of two slices fit the second-level cache
+    static constexpr std::size_t band_rows = 128;  // of which the input rows of two slices fit the second-level cache
     static constexpr std::int64_t none = -1;
 
     struct alignas(64) Vector {  // no load or store of one crosses a cache line
@@ -151,15 +162,27 @@ private:
     // Input row y, blended along z, unless it is there already.
     void fetch(std::size_t k, std::int64_t y, Line& line, std::int64_t& held) {
         if (held == y) return;
-        const std::int16_t* row = voxels_.data + y * voxels_.row_step + first_;
-        dispatch<BlendVoxels>(row + z_.before[k] * voxels_.slice_step, row + z_.after[k] * voxels_.slice_step, z_.weight[k], width_,
-                              begin(line));
         held = y;
+        const std::int16_t* rows = voxels_.data + y * voxels_.row_step + first_;
+        const std::int64_t next = z_.after[std::min(k + 1, z_.count - 1)];
+        if (next != z_.after[k]) prefetch<false>(rows + next * voxels_.slice_step, width_);
+        const std::int16_t* row = rows + z_.before[k] * voxels_.slice_step;
+        if (z_.weight[k] == 0)
+            dispatch<ConvertVoxels>(row, width_, begin(line));
+        else
+            dispatch<BlendVoxels>(row, rows + z_.after[k] * voxels_.slice_step, z_.weight[k], width_, begin(line));
+    }
+
+    // Asks for a row of the slice, or of the output, that comes next: processors do not foresee either.
+    template <bool FOR_WRITING, class T>
+    static void prefetch(const T* row, std::size_t count) {
+        constexpr std::size_t cache_line = 64 / sizeof(T);
+        for (std::size_t i = 0; i < count; i += cache_line) LNSDK_PREFETCH(row + i, FOR_WRITING);
     }
 
     void interpolate(Out* out) {
 #if LNSDK_X86
-        if (permutes_) return interpolate_line_permuting(begin(line_), before_.data(), x_.weight, x_.count, window_, out);
+        if (permutes_) return interpolate_line_permuting(begin(line_), before_.data(), offset_.data(), x_.weight, x_.count, window_, out);
 #endif
         dispatch<InterpolateLine>(begin(line_), before_.data(), x_.weight, x_.count, window_, out);
     }
@@ -169,7 +192,7 @@ private:
     Window window_;
     std::int64_t first_;
     std::size_t width_;
-    std::vector<std::int32_t> before_;
+    std::vector<std::int32_t> before_, offset_;
     Line upper_, lower_, line_;
     std::int64_t upper_row_ = none, lower_row_ = none;
     bool permutes_ = false;
