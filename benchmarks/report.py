@@ -25,13 +25,16 @@ WORSE = 1.5
 
 HEADER = (
     "case", "size", "ours", "per item", "k", "fresh", "limit", "ours/limit", "peer", "its time", "peer/ours",
+    "peer/fresh",
 )  # fmt: skip
 
 LEGEND = f"""\
-Medians, every library on {THREADS} threads. *ours* writes into memory that was touched before, where the kernel takes
-`out=`; *fresh* is the same with a newly allocated result. *k*: the time grew as size^k since the next smaller
-size of the same case. *limit*: what an implementation that only moved the memory would take, timed in the same rounds;
-under the table it says how, case by case. Targets stand in brackets behind the figures that they are for."""
+Medians, every library allowed {THREADS} threads. *ours*: the kernel writes into memory touched before, where it takes
+`out=`; *fresh*: the same with a newly allocated result, as peers make one. *k*: the time grew as (number of
+items)^k since the next smaller size of the same case; 1 is linear. *limit*: an estimate of what only moving the memory
+takes, timed in the same rounds; under the table it says how, case by case. Lower is better for ours/limit, higher for
+peer/ours. Targets, set before the kernels were written, stand in brackets behind the figures that they are for. Peers
+called NumPy or Python loops are reference code of this project: no library does it."""
 
 PANELS = (
     ("NMS, 2D", "boxes", ("nms, clustered", "nms, uniform")),
@@ -154,7 +157,7 @@ def _rows(measured: Measured, exponent: float | None) -> Iterator[tuple[str, ...
         _over_limit(measured),
     ]
     for peer in measured.peers or (None,):
-        yield (*cells, *_peer_cells(measured, peer))
+        yield (*cells, *_peer_cells(measured, peer), _over_fresh(measured, peer))
         cells = [""] * len(cells)
 
 
@@ -179,6 +182,12 @@ def _peer_cells(measured: Measured, peer: PeerTime | None) -> tuple[str, str, st
     if peer.at_least is not None:
         text += f" (>= {peer.at_least:g}x: {_verdict(ratio >= peer.at_least)})"
     return peer.name, duration(peer.times.median), text
+
+
+def _over_fresh(measured: Measured, peer: PeerTime | None) -> str:
+    if peer is None or measured.fresh is None:
+        return ""
+    return f"{_significant(peer.times.median / measured.fresh.median)}x"
 
 
 def _verdict(met: bool) -> str:

@@ -57,9 +57,9 @@ def test_table_has_a_line_for_each_peer() -> None:
     assert [cells(line) for line in lines[2:4]] == [
         [
             "nms, clustered", "1000 boxes", "30 ms (< 35 ms: met)", "30 us/box", "", "60 ms", "20 ms",
-            "1.50 (<= 2: met)", "torchvision", "300 ms", "10x (>= 10x: met)",
+            "1.50 (<= 2: met)", "torchvision", "300 ms", "10x (>= 10x: met)", "5x",
         ],
-        ["", "", "", "", "", "", "", "", "OpenCV", "900 ms", "30x"],
+        ["", "", "", "", "", "", "", "", "OpenCV", "900 ms", "30x", "15x"],
     ]  # fmt: skip
     assert cells(lines[4])[2:8] == [
         "300 ms (< 35 ms: MISSED)", "30 us/box", "1.00", "600 ms", "20 ms", "15.00 (<= 2: MISSED)",
@@ -68,7 +68,7 @@ def test_table_has_a_line_for_each_peer() -> None:
 
 def test_case_without_limit_and_peers_has_one_line() -> None:
     bare = replace(RUN[0], limit=None, peers=(), fresh=None, at_most_seconds=None)
-    assert cells(report.table([bare]).splitlines()[2])[2:] == ["30 ms", "30 us/box", *[""] * 7]
+    assert cells(report.table([bare]).splitlines()[2])[2:] == ["30 ms", "30 us/box", *[""] * 8]
     assert report.notes([bare]) == ""
 
 

@@ -132,7 +132,8 @@ def test_resample_window(measure: Measure, voxels: Voxels, dtype: Any) -> None:
             fresh=lambda: ops.resample_window(voxels, SPACING, OUT_SPACING, WINDOW, dtype),
             peers=Resampling(voxels).peers(targets=True),
             limit=limits.moved_at_copy_rate(voxels.nbytes, out.nbytes, at_most=2),
-            note="" if single else "Peers stop at float32.",
+            note="Bound by its arithmetic, three interpolations a voxel, not by memory."
+            + ("" if single else " Peers stop at float32."),
         )
     )
     rounding = 0 if single else 2**-4  # half a unit of the last place of float16 below 256

@@ -77,6 +77,8 @@ def _installed(package: str) -> str:
 def _compiled_kernels() -> str:
     from lnsdk import _C
 
+    if not hasattr(_C, "instruction_set"):
+        raise ImportError("built from older sources; run `python setup.py build_ext --inplace` or install lnsdk again")
     return f"lnsdk._C, built for {_C.__version__}, running on {_C.instruction_set()}"
 
 

@@ -226,6 +226,11 @@ def _count(
     for v, (prediction, truth) in enumerate(zip(predictions, truths, strict=True)):
         boxes, scores = _detections(prediction, v)
         lesions = _boxes(truth, f"truths[{v}]")
+        if len(boxes) and len(lesions) and boxes.shape[1] != lesions.shape[1]:
+            raise ValueError(
+                f"truths[{v}] must have as many columns as the boxes of predictions[{v}], {boxes.shape[1]}, got "
+                f"{lesions.shape[1]}"
+            )
         shares = _OVERLAPS[overlap](*_same_width(boxes, lesions)) >= threshold
         found = np.where(shares, scores[:, None], -np.inf).max(axis=0, initial=-np.inf)
         false = ~shares.any(axis=1)
@@ -304,6 +309,9 @@ def _labels(groups: Sequence[Sequence[Group]], counts: _Counts) -> list[Group]:
             raise ValueError(
                 f"groups[{v}] must have one entry per lesion of the volume ({expected}), got {len(labels)}"
             )
+        for number, label in enumerate(labels):
+            if label != label:  # NaN, such as an empty cell of a table: no two of them are the same group
+                raise ValueError(f"groups[{v}][{number}] is NaN; give the lesion a group of its own name")
     return [label for labels in groups for label in labels]
 
 

@@ -204,6 +204,7 @@ def luna16_froc(
     noduleCADEvaluationLUNA16.py of the LUNA16 challenge.
     """
     check_bootstraps(bootstraps)
+    _require_tables(candidates, annotations, excluded, series)
     scans = _numbered(series)
     marks = _points(candidates.series, candidates.positions_mm, candidates.probabilities, "candidates", scans, unlisted)
     nodules = _points(
@@ -214,6 +215,21 @@ def luna16_froc(
         raise ValueError("annotations must hold a nodule of a listed series: sensitivity is not defined without any")
     kept = _most_probable(marks, len(scans))
     return _evaluate(_match(marks, kept, nodules, others), len(scans), bootstraps, seed)
+
+
+def _require_tables(candidates: object, annotations: object, excluded: object, series: object) -> None:
+    for values, name, expected, reader in (
+        (candidates, "candidates", Luna16Marks, "read_luna16_marks"),
+        (annotations, "annotations", Luna16Findings, "read_luna16_findings"),
+        (excluded, "excluded", Luna16Findings, "read_luna16_findings"),
+    ):
+        if not isinstance(values, expected):
+            raise TypeError(
+                f"{name} must be {expected.__name__}, as lnsdk.metrics.{reader} reads them from a file; got "
+                f"{type(values).__name__}"
+            )
+    if isinstance(series, (str, Path)):
+        raise TypeError(f"series must be a list of UIDs, as lnsdk.metrics.read_luna16_series reads it; got {series!r}")
 
 
 def read_luna16_marks(path: str | Path) -> Luna16Marks:

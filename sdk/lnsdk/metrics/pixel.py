@@ -134,6 +134,8 @@ def pixel_froc(
     if len(boxes) != len(maps):
         raise ValueError(f"boxes must have one entry per map ({len(maps)}), got {len(boxes)}")
     points = checked_points(false_positive_ratios, "false_positive_ratios")
+    if points.max() > 1:
+        raise ValueError(f"false_positive_ratios must be shares of at most 1, 0.01 for 1 %, got {points.max()}")
     weights = draws(len(maps), clusters, bootstraps, seed, "map")
     scores, owners = _site_scores(maps, boxes)
     activated = scores > 0

@@ -27,6 +27,12 @@ def floats(values: ArrayLike, name: str) -> NDArray[np.float32] | NDArray[np.flo
     return np.ascontiguousarray(array, np.float32)
 
 
+def boxes(values: ArrayLike, columns: int) -> NDArray[np.float32] | NDArray[np.float64]:
+    """The boxes as :func:`floats`; an empty list is no boxes."""
+    array = floats(values, "boxes")
+    return array.reshape(0, columns) if array.shape == (0,) else array
+
+
 def float_pair(
     a: ArrayLike, b: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -22,8 +22,9 @@ def nms(
     Parameters
     ----------
     boxes : array_like, shape (N, 4)
-        x1, y1, x2, y2 in any unit. float64 is computed as float64, everything else as float32. Boxes without area are
-        kept and suppress nothing; infinite corners are allowed.
+        x1, y1, x2, y2 in any unit. float64 is computed as float64, everything else as float32. Boxes without area, or
+        that end before they begin, are kept and suppress nothing, as in torchvision (so x, y, width, height must be
+        converted first); infinite corners are allowed.
     scores : array_like, shape (N,)
         Higher is better.
     iou_threshold : float
@@ -46,7 +47,7 @@ def nms(
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.nms(
-        _arguments.floats(boxes, "boxes"),
+        _arguments.boxes(boxes, 4),
         _arguments.floats(scores, "scores"),
         _arguments.number(iou_threshold, "iou_threshold"),
         _arguments.number_or_none(score_threshold, "score_threshold"),
@@ -66,7 +67,8 @@ def nms_3d(
     Parameters
     ----------
     boxes : array_like, shape (N, 6)
-        x1, y1, z1, x2, y2, z2 in any unit. float64 is computed as float64, everything else as float32.
+        x1, y1, z1, x2, y2, z2 in any unit. float64 is computed as float64, everything else as float32. Boxes without
+        volume, or that end before they begin, are kept and suppress nothing.
     scores : array_like, shape (N,)
         Higher is better.
     iou_threshold : float
@@ -89,7 +91,7 @@ def nms_3d(
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.nms_3d(
-        _arguments.floats(boxes, "boxes"),
+        _arguments.boxes(boxes, 6),
         _arguments.floats(scores, "scores"),
         _arguments.number(iou_threshold, "iou_threshold"),
         _arguments.number_or_none(score_threshold, "score_threshold"),
@@ -135,7 +137,7 @@ def batched_nms(
         When a shape, a threshold or max_kept is wrong, or a value is NaN (the message names its index).
     """
     return _C.batched_nms(
-        _arguments.floats(boxes, "boxes"),
+        _arguments.boxes(boxes, 4),
         _arguments.floats(scores, "scores"),
         _arguments.int64s(groups, "groups"),
         _arguments.number(iou_threshold, "iou_threshold"),

@@ -31,7 +31,8 @@ def vote_heatmap(
     votes : array_like, shape (rows, cols)
         One finite value per window; computed from float32.
     patch, stride : int
-        Side of a window and distance between windows, in pixels.
+        Side of a window and distance between windows, in pixels. Where windows lie apart (stride above patch), the
+        scale raises the votes; `normalize` does not.
     shape : (int, int)
         y, x: size of the map in pixels.
     normalize : bool
@@ -61,7 +62,9 @@ def vote_heatmap(
         sides = (min(side, max(target.shape)), min(step, max(target.shape)))  # what is larger covers no more pixels
         streaming = target.nbytes >= _C.STREAMED_BYTES
         threads.over_range(
-            lambda start, stop: _C.vote_rows(values, *sides, scale, normalize, target[start:stop], start, streaming),
+            lambda start, stop: _C.vote_rows(
+                values, *sides, scale, bool(normalize), target[start:stop], start, streaming
+            ),
             len(target),
             max(1, SMALLEST_PART // target.shape[1]),
         )

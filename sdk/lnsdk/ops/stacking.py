@@ -9,7 +9,7 @@ from lnsdk import _C
 from lnsdk.ops import _arguments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StackedBoxes:
     """3D boxes by falling score, and which 2D boxes each was made of.
 
@@ -62,7 +62,7 @@ def stack_boxes(boxes: ArrayLike, scores: ArrayLike, slices: ArrayLike, iou_thre
     """
     return StackedBoxes(
         *_C.stack_boxes(
-            _arguments.float32s(boxes, "boxes"),
+            _arguments.boxes(boxes, 4).astype(np.float32, copy=False),
             _arguments.float32s(scores, "scores"),
             _arguments.int64s(slices, "slices"),
             _arguments.number(iou_threshold, "iou_threshold"),
