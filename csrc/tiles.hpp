@@ -70,9 +70,10 @@ class Tiles {
 public:
     // Takes the boxes at `members`; each must have a size (has_size). Memory of an earlier call is used again.
     void assign(const Box<T, D>* boxes, const std::vector<Position>& members, double iou_threshold) {
-        blocks_.assign((members.size() + LANES - 1) / LANES, Block<T, D>{});
         places_.resize(members.size());
-        if (blocks_.size() <= FEW) {
+        const std::size_t full = (members.size() + LANES - 1) / LANES;  // blocks, if none is left partly filled
+        if (full <= FEW) {
+            blocks_.assign(full, Block<T, D>{});
             for (Position i = 0; i < members.size(); ++i) fill(i, i, members[i], boxes);
             return;
         }
@@ -118,8 +119,8 @@ private:
 
     // The parts along one axis; along x, the blocks. Centres are rounded to float, which keeps their order.
     struct Level {
-        std::vector<float> low, high;        // least and greatest centre of each part
-        std::vector<std::size_t> first;      // for each part of the axis after this one, its first part; one more at the end
+        std::vector<float> low, high;    // least and greatest centre of each part
+        std::vector<std::size_t> first;  // for each part of the axis after this one, its first part; one more at the end
     };
 
     static T center_of(const Box<T, D>& box, int axis) { return box.low[axis] / 2 + box.high[axis] / 2; }

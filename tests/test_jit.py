@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from lnsdk import _jit
 
-compiling = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="numba compiles nothing")
+compiling = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="NUMBA_DISABLE_JIT is set: nothing is compiled"
+)
 
 
 @pytest.fixture
@@ -135,6 +137,6 @@ def test_processes_that_race_for_an_empty_cache(tmp_path: Path) -> None:
     _run_together(1, tmp_path)
 
 
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write to")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where not even root can write")
 def test_processes_that_race_where_nothing_can_be_written() -> None:
     _run_together(8, Path("/proc/self"))

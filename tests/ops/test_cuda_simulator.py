@@ -54,10 +54,15 @@ KERNELS = {
 }
 
 
+compiling = pytest.mark.skipif(
+    not cuda.cudadrv.nvvm.is_available(),
+    reason="numba finds no libnvvm: install the CUDA toolkit, or nvidia-cuda-nvcc-cu12 and set CUDA_HOME",
+)
+
+
+@compiling
 @pytest.mark.parametrize("name", KERNELS)
 def test_no_kernel_contracts_its_arithmetic(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not cuda.cudadrv.nvvm.is_available():
-        pytest.skip("numba finds no libnvvm: install the CUDA toolkit, or nvidia-cuda-nvcc-cu12 and set CUDA_HOME")
     ampere = SimpleNamespace(compute_capability=(8, 0))  # numba compiles what kernels call for the GPU that is there
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: ampere)
     kernel = KERNELS[name]
@@ -68,10 +73,8 @@ def test_no_kernel_contracts_its_arithmetic(name: str, monkeypatch: pytest.Monke
     assert bool(instructions) == (kernel.function.__name__ in ("_resample", "_vote", "_overlaps", "_decode"))
 
 
+@compiling
 def test_contraction_would_be_seen() -> None:
-    if not cuda.cudadrv.nvvm.is_available():
-        pytest.skip("numba finds no libnvvm")
-
     def contracted(a, b, out):  # type: ignore[no-untyped-def]
         out[0] = a * b + a
 

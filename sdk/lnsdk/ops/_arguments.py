@@ -81,10 +81,10 @@ def count_or_none(value: int | None, name: str) -> int | None:
 
 def positive(value: float, name: str) -> float:
     """The value as a float; ``ValueError`` unless it is finite and above 0."""
-    number = float(value)
-    if not (np.isfinite(number) and number > 0):
+    result = float(value)
+    if not (np.isfinite(result) and result > 0):
         raise ValueError(f"{name} must be a finite number above 0, got {value}")
-    return number
+    return result
 
 
 def positive_integer(value: int, name: str) -> int:

@@ -205,15 +205,7 @@ def group_slices(
     ValueError
         When a shape is wrong, a centre lies outside the grid, or images or channels are even.
     """
-    if grid.ndim != 3 or len(grid) == 0:
-        raise ValueError(f"grid must have shape (z, y, x) with at least one slice, got {grid.shape}")
-    chosen = _arguments.int64s(centers, "centers")
-    if chosen.ndim != 1 or (len(chosen) and (chosen.min() < 0 or chosen.max() >= len(grid))):
-        raise ValueError(f"centers must be a list of slices in 0..{len(grid) - 1}, got {chosen.tolist()}")
-    for name, value in (("images", images), ("channels", channels)):
-        if _arguments.positive_integer(value, name) % 2 == 0:
-            raise ValueError(f"{name} must be odd, so that the centre slice lies in the middle, got {value}")
-
+    chosen = _checked_centers(grid.shape, centers, images, channels)
     first = -(images // 2) * channels - channels // 2
     slices = chosen[:, None] + np.arange(first, first + images * channels)
     if out is None and _evenly_inside(slices, len(grid)):
@@ -221,6 +213,19 @@ def group_slices(
     result = _arguments.output(out, (len(chosen), images, channels, *grid.shape[1:]), grid.dtype, (grid,))
     _copy_slices(grid, slices.clip(0, len(grid) - 1).ravel(), result.reshape(slices.size, *grid.shape[1:]))
     return result
+
+
+def _checked_centers(shape: tuple[int, ...], centers: ArrayLike, images: int, channels: int) -> NDArray[np.int64]:
+    """The centres as an array, once they and the numbers of images and channels fit a grid of this shape."""
+    if len(shape) != 3 or shape[0] == 0:
+        raise ValueError(f"grid must have shape (z, y, x) with at least one slice, got {shape}")
+    chosen = _arguments.int64s(centers, "centers")
+    if chosen.ndim != 1 or (len(chosen) and (chosen.min() < 0 or chosen.max() >= shape[0])):
+        raise ValueError(f"centers must be a list of slices in 0..{shape[0] - 1}, got {chosen.tolist()}")
+    for name, value in (("images", images), ("channels", channels)):
+        if _arguments.positive_integer(value, name) % 2 == 0:
+            raise ValueError(f"{name} must be odd, so that the centre slice lies in the middle, got {value}")
+    return chosen
 
 
 def _evenly_inside(slices: NDArray[np.int64], count: int) -> bool:

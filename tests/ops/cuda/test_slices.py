@@ -156,7 +156,7 @@ def test_wrong_arguments_of_grouping_are_refused() -> None:
 
 def test_an_array_of_torch() -> None:
     if config.ENABLE_CUDASIM:
-        pytest.skip("numba's simulator takes its own arrays alone")
+        pytest.skip("needs a GPU: numba's simulator takes no tensors of torch")
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("torch finds no NVIDIA GPU")

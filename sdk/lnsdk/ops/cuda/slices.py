@@ -8,11 +8,10 @@ import numpy as np
 from numba import cuda
 from numpy.typing import ArrayLike, NDArray
 
-from lnsdk.ops import _arguments
 from lnsdk.ops.cuda import _device
 from lnsdk.ops.cuda._arithmetic import dadd, dmul, fadd, fmul, fsub, greater, lesser
 from lnsdk.ops.cuda._device import DeviceArray, Kernel, OnDevice, Stream, blocks
-from lnsdk.ops.slices import WINDOW, Ranges, _levels, _require_ranges, grid_shape, require_voxels
+from lnsdk.ops.slices import WINDOW, Ranges, _checked_centers, _levels, _require_ranges, grid_shape, require_voxels
 
 RESAMPLE_BLOCK = (32, 8)
 """Threads along x and y: a warp writes 32 neighbours of a row."""
@@ -209,16 +208,8 @@ def group_slices(
     """
     stream = _device.stream_of(stream)
     source = _device.array(grid, "grid", stream)
-    if source.ndim != 3 or source.shape[0] == 0:
-        raise ValueError(f"grid must have shape (z, y, x) with at least one slice, got {tuple(source.shape)}")
+    chosen = _checked_centers(tuple(source.shape), centers, images, channels)
     depth, height, width = source.shape
-    chosen = _arguments.int64s(centers, "centers")
-    if chosen.ndim != 1 or (len(chosen) and (chosen.min() < 0 or chosen.max() >= depth)):
-        raise ValueError(f"centers must be a list of slices in 0..{depth - 1}, got {chosen.tolist()}")
-    for name, value in (("images", images), ("channels", channels)):
-        if _arguments.positive_integer(value, name) % 2 == 0:
-            raise ValueError(f"{name} must be odd, so that the centre slice lies in the middle, got {value}")
-
     result, groups = _device.output(out, "out", (len(chosen), images, channels, height, width), source.dtype, stream)
     if groups.size:
         per_center, size = images * channels, height * width
