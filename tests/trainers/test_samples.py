@@ -13,6 +13,7 @@ from lnsdk.pipelines.grid import make_grid
 from lnsdk.trainers.common import samples
 from lnsdk.trainers.common.backgrounds import Background, Role
 from lnsdk.trainers.common.evaluation import EvaluationCase
+from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.samples import (
     GridCase,
     draw_sample,
@@ -54,7 +55,7 @@ def bright_case(shape: tuple[int, int, int] = (12, 300, 320)) -> GridCase:
     grid = np.full(shape, 60, np.float16)
     grid[5:8, 100:108, 150:162] = 90
     boxes = np.array([[z, 149.5, 99.5, 161.5, 107.5] for z in (5, 6, 7)], np.float32)
-    return GridCase("bright", "universal", grid, boxes, np.zeros(3, np.int64), ("liver",), np.zeros((0, 6), np.float32))
+    return GridCase("bright", "universal", grid, Labels.of(boxes, np.zeros(3), ("liver",)))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -74,7 +75,7 @@ def test_rare_types_are_drawn_as_often_as_common_ones() -> None:
     boxes = np.array([[5, x, 10, x + 8, 18] for x in (*range(10, 100, 10), 900)], np.float32)
     types = ("liver",) * 9 + ("muscle_mass",)
     grid = np.broadcast_to(np.arange(1000, dtype=np.float16) / 4, (9, 32, 1000))
-    case = GridCase("both", "universal", grid, boxes, np.arange(10), types, np.zeros((0, 6), np.float32))
+    case = GridCase("both", "universal", grid, Labels.of(boxes, np.arange(10), types))
     rng = np.random.default_rng(0)
     right = sum(draw_sample([case], rng, 32, positive=True).slices.max() > 150 for _ in range(100))
     assert 35 < right < 65
@@ -99,13 +100,13 @@ def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridC
     changed = np.abs(grid_case.grid.astype(np.float32) - untouched.grid)
     case = make_case(plan)
     assert len(case.lesions) >= 3
-    assert set(grid_case.lesion) == set(range(len(case.lesions)))
-    assert (grid_case.boxes[:, 3:] > grid_case.boxes[:, 1:3]).all()
+    assert set(grid_case.labels.lesion) == set(range(len(case.lesions)))
+    assert (grid_case.labels.boxes[:, 3:] > grid_case.labels.boxes[:, 1:3]).all()
     depth, height, width = grid_case.grid.shape
-    assert (grid_case.boxes[:, [0, 1, 2]] >= -0.5).all()
-    assert (grid_case.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
-    for lesion in set(grid_case.lesion.tolist()):
-        rows = grid_case.boxes[grid_case.lesion == lesion]
+    assert (grid_case.labels.boxes[:, [0, 1, 2]] >= -0.5).all()
+    assert (grid_case.labels.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
+    for lesion in set(grid_case.labels.lesion.tolist()):
+        rows = grid_case.labels.boxes[grid_case.labels.lesion == lesion]
         low, high = rows[:, 1:3].min(axis=0), rows[:, 3:].max(axis=0)
         corner = np.maximum(np.floor([*low, rows[0, 0]]).astype(int) - 4, 0)
         x, y, z = (slice(a, b) for a, b in zip(corner, np.ceil([*high, rows[-1, 0]]).astype(int) + 5, strict=True))
@@ -154,7 +155,7 @@ def test_training_plans_use_every_phantom_once() -> None:
 def test_record_is_plain_json(tmp_path: Path, plan: CasePlan) -> None:
     write_grid_case(make_case(plan), tmp_path)
     record = json.loads((tmp_path / f"{plan.id}.json").read_text())
-    assert set(record) == {"expert", "boxes", "lesion", "types", "ignored", "fingerprint"}
+    assert set(record) == {"expert", "labels", "truth", "patient", "study", "series", "fingerprint"}
 
 
 def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from lnsdk.phantom import LesionTruth
 from lnsdk.pipelines.grid import cover
 from lnsdk.threads import available_cores
 from lnsdk.trainers.common import simulation
+from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
 from lnsdk.trainers.networks.lens import FULL_WINDOW
@@ -59,14 +61,12 @@ class GridCase:
         Name of the scope that labelled it.
     grid : ndarray of float16, (z, y, x)
         Values 0..255, mapped from the file.
-    boxes : ndarray of float32, (K, 5)
-        Labelled lesions slice by slice: z, x1, y1, x2, y2 in grid pixels.
-    lesion : ndarray of int64, (K,)
-        Which lesion a row of `boxes` belongs to.
-    types : tuple of str
-        Type of every lesion, labelled or not.
-    ignored : ndarray of float32, (J, 6)
-        x1, y1, z1, x2, y2, z2 in grid pixels: neither lesion nor background.
+    labels : Labels
+        What a training may know.
+    truth : Truth or None
+        Every lesion of a simulated case; None for a recorded one.
+    patient, study, series : str
+        Whom the volume shows, when, and which reconstruction of that it is (LENS V-B). Empty where unknown.
     fingerprint : str
         Of everything that the case was made from.
     """
@@ -74,19 +74,21 @@ class GridCase:
     name: str
     expert: str
     grid: np.ndarray
-    boxes: np.ndarray
-    lesion: np.ndarray
-    types: tuple[str, ...]
-    ignored: np.ndarray
+    labels: Labels
+    truth: Truth | None = None
+    patient: str = ""
+    study: str = ""
+    series: str = ""
     fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop: slices (9, size, size) in 0..255; labelled (K, 4) and ignored (J, 4) boxes on its centre slice."""
+    """One crop: slices (9, size, size) in 0..255, and the boxes (N, 4) of `Labels` on its centre slice."""
 
     slices: Tensor
     boxes: Tensor
+    uncertain: Tensor
     ignored: Tensor
 
 
@@ -170,19 +172,34 @@ def write_grid_case(case: Case, folder: Path) -> None:
     ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
 
     folder.mkdir(parents=True, exist_ok=True)
+    store(
+        GridCase(
+            case.plan.id,
+            case.plan.scope.name,
+            grid.astype(np.float16),
+            Labels.of(rows, owners, [lesion.type for lesion in case.lesions], ignored=ignored),
+            fingerprint=fingerprint(case.plan),
+        ),
+        folder,
+    )
+
+
+def store(case: GridCase, folder: Path) -> None:
+    """Write a case as NAME.npy and NAME.json; a description without its grid is never left behind."""
     record = {
-        "expert": case.plan.scope.name,
-        "boxes": rows,
-        "lesion": owners,
-        "types": [lesion.type for lesion in case.lesions],
-        "ignored": ignored.tolist(),
-        "fingerprint": fingerprint(case.plan),
+        "expert": case.expert,
+        "labels": case.labels.record(),
+        "truth": None if case.truth is None else case.truth.record(),
+        "patient": case.patient,
+        "study": case.study,
+        "series": case.series,
+        "fingerprint": case.fingerprint,
     }
-    path = folder / f"{case.plan.id}.json"
+    path = folder / f"{case.name}.json"
     path.unlink(missing_ok=True)  # an interruption from here on leaves no description of another grid
-    partial = folder / f"{case.plan.id}.partial"
+    partial = folder / f"{case.name}.partial"
     with partial.open("wb") as file:
-        np.save(file, grid.astype(np.float16))
+        np.save(file, case.grid)
     partial.replace(path.with_suffix(".npy"))
     partial.write_text(json.dumps(record))
     partial.replace(path)
@@ -198,10 +215,11 @@ def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
                 path.stem,
                 record["expert"],
                 np.load(path.with_suffix(".npy"), mmap_mode="r"),
-                np.asarray(record["boxes"], np.float32).reshape(-1, 5),
-                np.asarray(record["lesion"], np.int64),
-                tuple(record["types"]),
-                np.asarray(record["ignored"], np.float32).reshape(-1, 6),
+                Labels.of(**record["labels"]),
+                None if record["truth"] is None else Truth.of(**record["truth"]),
+                record["patient"],
+                record["study"],
+                record["series"],
                 record["fingerprint"],
             )
         )
@@ -233,8 +251,7 @@ def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, 
     corner = np.round(center).astype(np.int64) + offset - side // 2
     corner = _over_grid(corner, case.grid.shape, side) + rng.integers(-SHIFT, SHIFT + 1, 2)
     window = _read_window(case.grid, z, corner, side)
-    boxes, ignored = _window_boxes(case, z, corner, side)
-    return _augment(window, boxes, ignored, size, rng)
+    return _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
 
 
 def _grid_crop(volume: Volume) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -269,10 +286,10 @@ def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, d
 
 def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
     """A labelled lesion, one of its slices, and its centre there (x, y)."""
-    lesions = [(case, lesion) for case in cases for lesion in np.unique(case.lesion)]
-    types = np.array([case.types[lesion] for case, lesion in lesions])
+    lesions = [(case, lesion) for case in cases for lesion in np.unique(case.labels.lesion)]
+    types = np.array([case.labels.types[lesion] for case, lesion in lesions])
     case, lesion = lesions[rng.choice(np.flatnonzero(types == rng.choice(np.unique(types))))]
-    row = case.boxes[rng.choice(np.flatnonzero(case.lesion == lesion))]
+    row = case.labels.boxes[rng.choice(np.flatnonzero(case.labels.lesion == lesion))]
     return case, int(row[0]), (row[1:3] + row[3:5]) / 2
 
 
@@ -301,40 +318,45 @@ def _read_window(grid: np.ndarray, z: int, corner: np.ndarray, side: int) -> np.
     return window
 
 
-def _window_boxes(case: GridCase, z: int, corner: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled boxes (K, 4) and ignored boxes (J, 4) of slice z in the window's pixels."""
+class WindowBoxes(NamedTuple):
+    """Boxes of one slice in a window's pixels: labelled (K, 4), uncertain (U, 4) and ignored (J, 4)."""
+
+    labelled: np.ndarray
+    uncertain: np.ndarray
+    ignored: np.ndarray
+
+
+def _window_boxes(labels: Labels, z: int, corner: np.ndarray, side: int) -> WindowBoxes:
+    """What the labels say of slice z within a window."""
     shift = np.tile(corner, 2).astype(np.float32)
-    boxes = case.boxes[case.boxes[:, 0] == z, 1:] - shift
-    spots = case.ignored[(case.ignored[:, 2] <= z) & (case.ignored[:, 5] >= z)][:, [0, 1, 3, 4]] - shift
+    boxes, uncertain = (rows[rows[:, 0] == z, 1:] - shift for rows in (labels.boxes, labels.uncertain))
+    spots = labels.ignored[(labels.ignored[:, 2] <= z) & (labels.ignored[:, 5] >= z)][:, [0, 1, 3, 4]] - shift
     clipped = np.clip(boxes, -0.5, side - 0.5)
     share = _areas(clipped) / np.maximum(_areas(boxes), 1e-6)
     spots = np.clip(spots, -0.5, side - 0.5)
+    uncertain = np.clip(uncertain, -0.5, side - 0.5)
     cut = clipped[(share > 0) & (share < VISIBLE_SHARE)]
     ignored = np.concatenate((spots[_areas(spots) > 0], cut))
-    return clipped[share >= VISIBLE_SHARE], ignored
+    return WindowBoxes(clipped[share >= VISIBLE_SHARE], uncertain[_areas(uncertain) > 0], ignored)
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:
     return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 
 
-def _augment(window: np.ndarray, boxes: np.ndarray, ignored: np.ndarray, size: int, rng: np.random.Generator) -> Sample:
+def _augment(window: np.ndarray, boxes: WindowBoxes, size: int, rng: np.random.Generator) -> Sample:
     """Resize to `size`, flip along x and z by chance, add noise to half of the samples."""
     side = window.shape[-1]
     slices = interpolate(torch.from_numpy(window)[None], size=(size, size), mode="bilinear", align_corners=False)[0]
     factor = size / side
-    boxes, ignored = ((b + 0.5) * factor - 0.5 for b in (boxes, ignored))
+    scaled = [(b + 0.5) * factor - 0.5 for b in boxes]
     if rng.random() < 0.5:
         slices = slices.flip(2)
-        boxes, ignored = (
-            np.stack((size - 1 - b[:, 2], b[:, 1], size - 1 - b[:, 0], b[:, 3]), 1) for b in (boxes, ignored)
-        )
+        scaled = [np.stack((size - 1 - b[:, 2], b[:, 1], size - 1 - b[:, 0], b[:, 3]), 1) for b in scaled]
     if rng.random() < 0.5:
         slices = slices.flip(0)
     if rng.random() < 0.5:
         sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
         noise = torch.from_numpy(rng.standard_normal(slices.shape, np.float32))
         slices = (slices + sigma * noise).clamp(0.0, 255.0)
-    return Sample(
-        slices.contiguous(), torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(ignored.astype(np.float32))
-    )
+    return Sample(slices.contiguous(), *(torch.from_numpy(b.astype(np.float32)) for b in scaled))

@@ -81,7 +81,12 @@ def decode_proposals(proposals: Proposals, before_nms: int, after_nms: int, size
 
 
 def sample_head(
-    proposals: list[Tensor], boxes: list[Tensor], ignored: list[Tensor], count: int, rng: np.random.Generator
+    proposals: list[Tensor],
+    boxes: list[Tensor],
+    uncertain: list[Tensor],
+    ignored: list[Tensor],
+    count: int,
+    rng: np.random.Generator,
 ) -> HeadSamples:
     """Draw `count` regions per slice, the lesions themselves among them.
 
@@ -89,8 +94,8 @@ def sample_head(
     ----------
     proposals : list of Tensor, (R_i, 4)
         Decoded proposals of each slice.
-    boxes, ignored : list of Tensor, (K_i, 4), (J_i, 4)
-        Labelled lesions and places where nothing is known.
+    boxes, uncertain, ignored : list of Tensor, (K_i, 4), (U_i, 4), (J_i, 4)
+        Labelled lesions, boxes that may be lesions, and places where nothing is known.
     count : int
         Samples per slice.
     rng : Generator
@@ -100,16 +105,17 @@ def sample_head(
     -------
     HeadSamples
     """
-    rows = [_sample_slice(p, b, i, count, rng) for p, b, i in zip(proposals, boxes, ignored, strict=True)]
+    slices = zip(proposals, boxes, uncertain, ignored, strict=True)
+    rows = [_sample_slice(*of_slice, count, rng) for of_slice in slices]
     return HeadSamples(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _sample_slice(
-    proposals: Tensor, boxes: Tensor, ignored: Tensor, count: int, rng: np.random.Generator
+    proposals: Tensor, boxes: Tensor, uncertain: Tensor, ignored: Tensor, count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Regions (S, 4), labels (S,) and offsets (S, 4) of one slice."""
     candidates = torch.cat((boxes, proposals)) if len(boxes) else proposals
-    labels, matched = _match(candidates, boxes, ignored)
+    labels, matched = _match(candidates, boxes, uncertain, ignored)
     lesions = _draw(np.flatnonzero(labels == 1), round(count * LESION_SHARE), rng)
     others = _draw(np.flatnonzero(labels == 0), count - len(lesions), rng)
     picked = torch.from_numpy(np.concatenate((lesions, others)))
@@ -125,13 +131,15 @@ def _sample_slice(
 
 
 def _match(
-    candidates: Tensor, boxes: Tensor, ignored: Tensor
+    candidates: Tensor, boxes: Tensor, uncertain: Tensor, ignored: Tensor
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Label of every candidate (1, 0, or -1 for ignored) and the index of the lesion that it overlaps most."""
     labels = np.zeros(len(candidates), np.int64)
     matched = np.zeros(len(candidates), np.int64)
     if len(ignored):
         labels[ops.iobb(candidates.numpy(), ignored.numpy()).max(axis=1) >= IGNORED_OVERLAP] = -1
+    if len(uncertain):
+        labels[ops.iou(candidates.numpy(), uncertain.numpy()).max(axis=1) >= LESION_IOU] = -1
     if len(boxes):
         overlaps = ops.iou(candidates.numpy(), boxes.numpy())
         matched = overlaps.argmax(axis=1)

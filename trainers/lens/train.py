@@ -45,11 +45,12 @@ class State:
 
 @dataclass
 class Batch:
-    """Crops of one dataset: slices (N, 9, S, S) and labelled and ignored boxes per crop (mutable, as Fabric wants)."""
+    """Crops of one dataset: slices (N, 9, S, S) and the boxes of each crop (mutable, as Fabric wants)."""
 
     expert: int
     slices: Tensor
     boxes: list[Tensor]
+    uncertain: list[Tensor]
     ignored: list[Tensor]
 
 
@@ -124,7 +125,7 @@ def load_datasets(folder: Path, names: Sequence[str]) -> list[list[GridCase]]:
     """The named cases by expert, in the order of `SCOPES`."""
     cases = read_grid_cases(folder, names)
     datasets = [[case for case in cases if case.expert == scope.name] for scope in SCOPES]
-    labelled = [sum(len(case.boxes) for case in dataset) for dataset in datasets]
+    labelled = [sum(len(case.labels.boxes) for case in dataset) for dataset in datasets]
     empty = [scope.name for scope, boxes in zip(SCOPES, labelled, strict=True) if boxes == 0]
     if empty:
         raise InputError(
@@ -149,7 +150,8 @@ def draw_batch(datasets: list[list[GridCase]], settings: LensSettings, rng: np.r
         positive = bool(rng.random() < settings.positive_share)
         samples.append(draw_sample(datasets[expert], rng, settings.crop, positive))
     slices = torch.stack([s.slices for s in samples])
-    return Batch(expert, slices, [s.boxes for s in samples], [s.ignored for s in samples])
+    boxes = ([getattr(s, name) for s in samples] for name in ("boxes", "uncertain", "ignored"))
+    return Batch(expert, slices, *boxes)
 
 
 class BatchLoss(nn.Module):
@@ -181,7 +183,7 @@ class BatchLoss(nn.Module):
             self.settings.proposals,
             batch.slices.shape[-1],
         )
-        samples = sample_head(boxes, batch.boxes, batch.ignored, self.settings.head_samples, rng)
+        samples = sample_head(boxes, batch.boxes, batch.uncertain, batch.ignored, self.settings.head_samples, rng)
         scores, offsets = self.network.head(features, samples.rois.to(features.device))
         labels = samples.labels.to(features.device)
         used = labels >= 0
@@ -208,11 +210,11 @@ def clear_other_experts(network: Lens, expert: int) -> None:
 
 
 def batch_targets(batch: Batch, height: int, width: int) -> ProposalTargets:
-    """Proposal targets of every crop, stacked; ignored boxes are ignored as a whole."""
+    """Proposal targets of every crop, stacked; uncertain boxes ignore their middle, ignored ones all of themselves."""
     targets = []
-    for boxes, ignored in zip(batch.boxes, batch.ignored, strict=True):
-        uncertain = torch.arange(len(boxes) + len(ignored)) >= len(boxes)
-        targets.append(proposal_targets(torch.cat((boxes, enlarge(ignored))), uncertain, height, width))
+    for boxes, uncertain, ignored in zip(batch.boxes, batch.uncertain, batch.ignored, strict=True):
+        pooled = torch.cat((boxes, uncertain, enlarge(ignored)))
+        targets.append(proposal_targets(pooled, torch.arange(len(pooled)) >= len(boxes), height, width))
     return ProposalTargets(*(torch.stack(maps) for maps in zip(*targets, strict=True)))
 
 

@@ -9,6 +9,8 @@ from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.lens.rois import PROPOSAL_IOU, decode_proposals, sample_head
 from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, STRIDE, Proposals
 
+NONE = torch.zeros(0, 4)
+
 
 def test_decoding_pools_the_experts_and_clips() -> None:
     centerness = torch.full((1, 2, 8, 8), -10.0)
@@ -30,7 +32,7 @@ def test_samples_hold_the_lesions_with_their_offsets() -> None:
     lesion = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
     proposals = torch.tensor([[11.0, 10.0, 20.0, 20.0], [50.0, 50.0, 60.0, 60.0], [80.0, 80.0, 90.0, 90.0]])
     ignored = torch.tensor([[78.0, 78.0, 92.0, 92.0]])
-    samples = sample_head([proposals], [lesion], [ignored], 8, np.random.default_rng(0))
+    samples = sample_head([proposals], [lesion], [NONE], [ignored], 8, np.random.default_rng(0))
     labels = samples.labels[0]
     assert (labels == 1).sum() == 2
     assert (labels == 0).sum() == 1
@@ -45,12 +47,12 @@ def test_samples_hold_the_lesions_with_their_offsets() -> None:
 def test_at_most_a_quarter_are_lesions() -> None:
     lesion = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
     near = lesion + torch.linspace(-1, 1, 30).unsqueeze(1)
-    samples = sample_head([near], [lesion], [torch.zeros(0, 4)], 16, np.random.default_rng(0))
+    samples = sample_head([near], [lesion], [NONE], [NONE], 16, np.random.default_rng(0))
     assert (samples.labels == 1).sum() == 4
 
 
 def test_no_lesion_and_no_proposal() -> None:
-    samples = sample_head([torch.zeros(0, 4)], [torch.zeros(0, 4)], [torch.zeros(0, 4)], 4, np.random.default_rng(0))
+    samples = sample_head([NONE], [NONE], [NONE], [NONE], 4, np.random.default_rng(0))
     assert (samples.labels == -1).all()
     assert samples.rois.shape == (1, 4, 4)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.common.samples import GridCase
+from lnsdk.trainers.common.labels import Labels
+from lnsdk.trainers.common.samples import GridCase, store
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.settings import LensSettings, edge, paper
 from lnsdk.trainers.lens.train import Batch, draw_batch, learning_rate, load_datasets, train
@@ -34,10 +35,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grid = rng.normal(64, 1, (12, 80, 96)).astype(np.float16)
         grid[4:7, 30:40, 50:60] += 10
         boxes = [[z, 49.5, 29.5, 59.5, 39.5] for z in (4, 5, 6)]
-        np.save(folder / f"{scope.name}.npy", grid)
-        record = {"expert": scope.name, "boxes": boxes, "lesion": [0, 0, 0], "ignored": [[10, 10, 0, 20, 20, 5]]}
-        record |= {"types": [scope.types[0]], "fingerprint": scope.name}
-        (folder / f"{scope.name}.json").write_text(json.dumps(record))
+        labels = Labels.of(boxes, [0, 0, 0], [scope.types[0]], ignored=[[10, 10, 0, 20, 20, 5]])
+        store(GridCase(scope.name, scope.name, grid, labels, fingerprint=scope.name), folder)
     return folder
 
 
