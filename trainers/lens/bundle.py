@@ -38,7 +38,8 @@ from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.settings import Runtime, runtime_of
-from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, FULL_WINDOW, STRIDE, ImageFeatures, Lens, LensShape
+from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE
+from lnsdk.trainers.networks.lens import FULL_WINDOW, ImageFeatures, Lens, LensShape
 
 BACKENDS = ("onnx", "torchscript")
 """Formats that every bundle holds."""
@@ -366,7 +367,7 @@ def load_network(checkpoint: Path) -> Lens:
     """
     content = read_checkpoint(checkpoint)
     try:
-        network = Lens(len(SCOPES), LensShape(**content["shape"]))
+        network = Lens(len(SCOPES), LensShape(**content["shape"]), **content.get("design", {}))
         network.load_state_dict(content["network"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(

@@ -8,8 +8,10 @@ from torch.export import Dim
 
 from lnsdk.backends import Signature
 from lnsdk.backends.base import Shape
+from lnsdk.errors import InputError
 from lnsdk.export.graph import ExportGraph
-from lnsdk.trainers.networks.lens import STRIDE, ImageFeatures, Lens
+from lnsdk.trainers.networks.boxes import STRIDE
+from lnsdk.trainers.networks.lens import ImageFeatures, Lens, RoiHead
 
 
 class ImageGraph(nn.Module):
@@ -57,18 +59,30 @@ class FuseGraph(nn.Module):
 class HeadGraph(nn.Module):
     """`head`: features and boxes of slices to every expert's score and box offsets."""
 
-    def __init__(self, network: Lens) -> None:
+    def __init__(self, head: RoiHead) -> None:
         super().__init__()
-        self.network = network
+        self.head = head
 
     def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores as probabilities and offsets."""
-        logits, offsets = self.network.head(features, rois)
+        logits, offsets = self.head(features, rois)
         return logits.sigmoid(), offsets
 
 
 def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
-    """The three graphs of a network: image, fuse, head."""
+    """The three graphs of a network: image, fuse, head.
+
+    Raises
+    ------
+    InputError
+        ``proposal`` when the network has other proposals than LENS's own: the runtime decodes no others.
+    """
+    if network.proposal != "afp" or network.head is None:
+        raise InputError(
+            "proposal",
+            f"only networks with proposal='afp' are exported, got {network.proposal!r}: the runtime decodes no other "
+            "proposals; evaluate this network from its checkpoint",
+        )
     network = network.eval()
     experts = len(network.proposals)
     mid, pyramid = network.fusion.out_channels, network.shape.pyramid
@@ -120,7 +134,7 @@ def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
         ),
         ExportGraph(
             "head",
-            HeadGraph(network).eval(),
+            HeadGraph(network.head).eval(),
             Signature(boxes, scores),
             {"features": fine, "rois": {0: batch, 1: rois}},
             head_inputs,

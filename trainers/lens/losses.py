@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, smooth_l1_loss
 
 from lnsdk.trainers.lens.targets import IGNORED
-from lnsdk.trainers.networks.lens import DELTA_WEIGHTS
+from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS
 
 SIZE_WEIGHT = 0.1
 """lambda_1 of eq. 3."""
@@ -94,6 +94,6 @@ def head_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: T
     return class_loss, box / len(labels)
 
 
-def total_loss(center: Tensor, size: Tensor, label: Tensor, box: Tensor) -> Tensor:
-    """Eq. 3 for one batch."""
-    return torch.stack((center, SIZE_WEIGHT * size, label, BOX_WEIGHT * box)).sum()
+def total_loss(center: Tensor, size: Tensor, label: Tensor, box: Tensor, size_weight: float = SIZE_WEIGHT) -> Tensor:
+    """Eq. 3 for one batch; `size_weight` is lambda_1, or what another proposal network has in its place."""
+    return torch.stack((center, size_weight * size, label, BOX_WEIGHT * box)).sum()

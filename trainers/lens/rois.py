@@ -1,7 +1,8 @@
-"""Regions of interest for the detection head: decoding of proposals, matching with lesions, sampling (LENS IV-C)."""
+"""Regions of interest for the detection head: choice of proposals, matching with lesions, sampling (LENS IV-C)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lnsdk import ops
-from lnsdk.trainers.networks.lens import STRIDE, Proposals, box_offsets
+from lnsdk.trainers.lens.proposals.base import Candidates
+from lnsdk.trainers.networks.boxes import STRIDE, box_offsets
 
 PROPOSAL_IOU = 0.7
 """NMS of the pooled proposals (maskrcnn-benchmark, reference [56])."""
@@ -43,41 +45,97 @@ class HeadSamples(NamedTuple):
     offsets: Tensor
 
 
-def decode_proposals(proposals: Proposals, before_nms: int, after_nms: int, size: int) -> list[Tensor]:
+class SliceDetections(NamedTuple):
+    """Detections of one slice, in the form of what the detection head says of its regions.
+
+    Attributes
+    ----------
+    rois : Tensor, (R, 4)
+        Boxes in grid pixels.
+    scores : Tensor, (R, E)
+        Probabilities: that of the expert whose box it is, 0 for the others.
+    offsets : Tensor, (R, E, 4)
+        Zeros: the boxes stay as they are.
+    """
+
+    rois: Tensor
+    scores: Tensor
+    offsets: Tensor
+
+
+def select_proposals(
+    candidates: Sequence[Candidates], before_nms: int, after_nms: int, shape: tuple[int, int]
+) -> list[Tensor]:
     """Best boxes of every slice, all experts pooled.
 
     Parameters
     ----------
-    proposals : Proposals
-        Logits (N, E, h, w) and distances (N, E, 4, h, w) in feature pixels.
+    candidates : sequence of Candidates
+        Each expert's, on the CPU.
     before_nms, after_nms : int
         Boxes kept by score before and after non-maximum suppression.
-    size : int
-        Side of the crop; boxes are clipped to it.
+    shape : tuple of int
+        Height and width of the slices; boxes are clipped to it.
 
     Returns
     -------
     list of Tensor, (R_i, 4)
         Grid pixels, best first.
     """
-    n, experts, height, width = proposals.centerness.shape
-    count = min(before_nms, experts * height * width)
-    scores, places = proposals.centerness.flatten(1).float().topk(count, dim=1)
-    expert, pixel = places // (height * width), places % (height * width)
-    x, y = (pixel % width).float(), (pixel // width).float()
-    flat = proposals.distances.float().permute(0, 1, 3, 4, 2).reshape(n, -1, 4)
-    left, top, right, bottom = flat.gather(1, (expert * height * width + pixel).unsqueeze(2).expand(-1, -1, 4)).unbind(
-        2
-    )
-    boxes = torch.stack((x - left, y - top, x + right, y + bottom), dim=2) * STRIDE
-    boxes = boxes.clamp(-0.5, size - 0.5)
+    pool = Candidates(*(torch.cat(parts, dim=1) for parts in zip(*candidates, strict=True)))
     kept = []
-    for slice_boxes, slice_scores in zip(boxes, scores, strict=True):
-        wide = (slice_boxes[:, 2:] - slice_boxes[:, :2] > 0).all(dim=1)
-        slice_boxes, slice_scores = slice_boxes[wide], slice_scores[wide]
-        keep = ops.nms(slice_boxes.numpy(), slice_scores.numpy(), PROPOSAL_IOU)[:after_nms]
-        kept.append(slice_boxes[torch.from_numpy(keep)])
+    for boxes, scores in zip(*_best(pool, before_nms, shape), strict=True):
+        solid = _has_area(boxes)
+        boxes, scores = boxes[solid], scores[solid]
+        keep = ops.nms(boxes.numpy(), scores.numpy(), PROPOSAL_IOU, max_kept=after_nms)
+        kept.append(boxes[torch.from_numpy(keep)])
     return kept
+
+
+def one_stage_detections(
+    candidates: Sequence[Candidates], per_expert: int, shape: tuple[int, int]
+) -> list[SliceDetections]:
+    """Turn the proposals of a network without a detection head into its detections (one-stage FCOS, Table III).
+
+    Parameters
+    ----------
+    candidates : sequence of Candidates
+        Each expert's, on the CPU.
+    per_expert : int
+        Boxes of a slice kept by score for each expert. Nothing is suppressed here: the experts that count are chosen
+        later, and the boxes of the others must not suppress theirs.
+    shape : tuple of int
+        Height and width of the slices; boxes are clipped to it.
+
+    Returns
+    -------
+    list of SliceDetections
+        One per slice.
+    """
+    best = [_best(each, per_expert, shape) for each in candidates]
+    experts = len(best)
+    found = []
+    for i in range(len(best[0][0])):
+        rois = torch.cat([boxes[i] for boxes, _ in best])
+        scores = torch.block_diag(*(own[i].unsqueeze(1) for _, own in best))
+        solid = _has_area(rois)
+        rois, scores = rois[solid], scores[solid]
+        found.append(SliceDetections(rois, scores, torch.zeros(len(rois), experts, 4)))
+    return found
+
+
+def _best(pool: Candidates, count: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Boxes (N, C, 4), clipped, and scores (N, C) of the C <= `count` best of every slice, best first."""
+    scores, places = pool.scores.topk(min(count, pool.scores.shape[1]), dim=1)
+    boxes = pool.boxes.gather(1, places.unsqueeze(2).expand(-1, -1, 4))
+    height, width = shape
+    low, high = boxes.new_tensor(-0.5), boxes.new_tensor([width, height, width, height]) - 0.5
+    return boxes.clamp(low, high), scores
+
+
+def _has_area(boxes: Tensor) -> Tensor:
+    """Tell which boxes (R, 4) have one."""
+    return (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
 
 
 def sample_head(

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.lens.rois import PROPOSAL_IOU
-from lnsdk.trainers.networks.lens import EDGE, PAPER, LensShape
+from lnsdk.trainers.networks.lens import EDGE, PAPER, LensShape, check_design
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class LensSettings:
     ----------
     shape : LensShape
         Sizes of the network (IV-A to IV-C).
+    proposal : str
+        Proposal network: "afp" (IV-B), or one that Tables II and III compare it with: "rpn", "centernet", "fcos".
+    one_stage : bool
+        Without a detection head; needs "fcos" (Table III).
+    domain_attention : bool
+        Adapt the features to the data set that an image seems to come from (Table V).
     imagenet : Path or None
         File with torchvision's DenseNet-121 ImageNet weights that the backbone starts from (VI-B).
     from_scratch : bool
@@ -84,6 +91,9 @@ class LensSettings:
     """
 
     shape: LensShape = PAPER
+    proposal: Method = "afp"
+    one_stage: bool = False
+    domain_attention: bool = False
     imagenet: Path | None = None
     from_scratch: bool = False
     steps: int = 100_000
@@ -109,6 +119,7 @@ class LensSettings:
         return runtime_of(self.shape)
 
     def __post_init__(self) -> None:
+        check_design(self.proposal, self.one_stage)
         if self.imagenet is not None and self.shape != PAPER:
             raise ValueError("--imagenet needs --preset paper: the weights fit no other network")
         if self.imagenet is None and not self.from_scratch:

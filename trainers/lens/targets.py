@@ -1,4 +1,4 @@
-"""Target maps of the anchor-free proposal network: centre, ignored and background pixels of a slice (LENS IV-B)."""
+"""Target maps of a slice: centre, ignored and background pixels (LENS IV-B), and which pixels belong to which box."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lnsdk.trainers.networks.lens import STRIDE
+from lnsdk.trainers.networks.boxes import STRIDE, pixel_centers
 
 CENTER_RATIO = 0.2
 """r_c: side of the centre region over the box's side (IV-B)."""
@@ -58,21 +58,52 @@ def proposal_targets(boxes: Tensor, uncertain: Tensor, height: int, width: int) 
     """
     if len(boxes) == 0:
         return ProposalTargets(torch.zeros(height, width), torch.zeros(4, height, width))
-    y = torch.arange(height, dtype=boxes.dtype).view(1, -1, 1)
-    x = torch.arange(width, dtype=boxes.dtype).view(1, 1, -1)
+    y, x = pixel_centers(height, width, boxes)
     x1, y1, x2, y2 = (boxes / STRIDE).view(-1, 4, 1, 1).unbind(1)
-    center_x, center_y = (x1 + x2) / 2, (y1 + y2) / 2
-    off_x, off_y = (x - center_x).abs() / (x2 - x1), (y - center_y).abs() / (y2 - y1)
+    off_x, off_y = (x - (x1 + x2) / 2).abs() / (x2 - x1), (y - (y1 + y2) / 2).abs() / (y2 - y1)
     off = torch.maximum(off_x, off_y)
-    own = (x == center_x.round().clamp(0, width - 1)) & (y == center_y.round().clamp(0, height - 1))
-    positive = ((off <= CENTER_RATIO / 2) | own) & ~uncertain.view(-1, 1, 1)
+    own_x, own_y = center_pixels(boxes, height, width).view(-1, 2, 1, 1).unbind(1)
+    positive = ((off <= CENTER_RATIO / 2) | ((x == own_x) & (y == own_y))) & ~uncertain.view(-1, 1, 1)
     ignored = (off <= IGNORE_RATIO / 2).any(dim=0)
-
-    area = ((x2 - x1) * (y2 - y1)).expand_as(off)
-    owner = torch.where(positive, area, torch.inf).argmin(dim=0, keepdim=True)
-    borders = torch.stack(torch.broadcast_tensors(x - x1, y - y1, x2 - x, y2 - y), dim=1)
-    distances = borders.gather(0, owner.unsqueeze(1).expand(1, 4, height, width))[0].clamp(min=0.0)
+    distances = borders_of_smallest(boxes, positive).clamp(min=0.0)
 
     centerness = torch.where(ignored, IGNORED, 0.0)
     centerness[positive.any(dim=0)] = 1.0
     return ProposalTargets(centerness, distances)
+
+
+def center_pixels(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Feature pixel x, y (K, 2) nearest to the centre of each box (K, 4), within a map of this size."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / (2 * STRIDE)
+    return center.round().long().clamp(center.new_zeros(2).long(), torch.tensor([width - 1, height - 1]))
+
+
+def pixels_inside(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Tell which pixels' centres lie inside each of the boxes (K, 4) in grid pixels: bool, (K, h, w)."""
+    y, x = pixel_centers(height, width, boxes)
+    x1, y1, x2, y2 = (boxes / STRIDE).view(-1, 4, 1, 1).unbind(1)
+    return (x > x1) & (x < x2) & (y > y1) & (y < y2)
+
+
+def borders_of_smallest(boxes: Tensor, member: Tensor) -> Tensor:
+    """Distances of every pixel to the borders of the smallest of the boxes that it belongs to.
+
+    Parameters
+    ----------
+    boxes : Tensor, (K, 4), K > 0
+        x1, y1, x2, y2 in continuous grid pixels.
+    member : Tensor, (K, h, w), bool
+        Pixels of each box.
+
+    Returns
+    -------
+    Tensor, (4, h, w)
+        To the left, top, right and bottom, in feature pixels; without meaning where a pixel belongs to no box.
+    """
+    height, width = member.shape[1:]
+    y, x = pixel_centers(height, width, boxes)
+    x1, y1, x2, y2 = (boxes / STRIDE).view(-1, 4, 1, 1).unbind(1)
+    area = ((x2 - x1) * (y2 - y1)).expand(-1, height, width)
+    smallest = torch.where(member, area, torch.inf).argmin(dim=0, keepdim=True)
+    borders = torch.stack(torch.broadcast_tensors(x - x1, y - y1, x2 - x, y2 - y), dim=1)
+    return borders.gather(0, smallest.unsqueeze(1).expand(1, 4, height, width))[0]

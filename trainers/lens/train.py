@@ -18,12 +18,12 @@ from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.samples import GridCase, Sample, draw_sample, read_grid_cases
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
-from lnsdk.trainers.lens.losses import center_loss, head_loss, size_loss, total_loss
-from lnsdk.trainers.lens.rois import decode_proposals, sample_head
+from lnsdk.trainers.lens.losses import head_loss, total_loss
+from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
+from lnsdk.trainers.lens.rois import sample_head, select_proposals
 from lnsdk.trainers.lens.settings import LensSettings
-from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import Lens, LensShape, Proposals
+from lnsdk.trainers.networks.lens import PROPOSAL_NETWORKS, Lens
 
 GRADIENT_NORM = 5.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
@@ -89,7 +89,7 @@ def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], 
     fabric.seed_everything(settings.seed, verbose=False)
     datasets = load_datasets(cases, names)
     record = describe_run(settings, datasets)
-    network = Lens(len(SCOPES), settings.shape)
+    network = Lens(len(SCOPES), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
@@ -108,7 +108,7 @@ def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], 
                 group["lr"] = learning_rate(settings, state.step)
             losses = batch_loss(batch, rng)
             optimizer.zero_grad()
-            fabric.backward(total_loss(*losses))
+            fabric.backward(total_loss(*losses, size_weight=PROPOSAL_NETWORKS[settings.proposal].BOX_WEIGHT))
             clear_other_experts(network, batch.expert)
             fabric.clip_gradients(batch_loss, optimizer, max_norm=GRADIENT_NORM)
             optimizer.step()
@@ -116,7 +116,7 @@ def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], 
             state.history.append([loss.item() for loss in losses])
             progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
             if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, settings.shape, record)
+                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, record)
                 save_loss_curve(out / "losses.png", LOSSES, state.history)
     return network.eval().cpu()
 
@@ -164,36 +164,49 @@ class BatchLoss(nn.Module):
         self.features = torch.compile(network.forward_training) if settings.compile else network.forward_training
 
     def forward(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Losses of the batch's dataset: center, size, class, box; only its own expert receives gradients."""
-        slices = batch.slices.to(next(self.network.parameters()).device)
+        """Losses of the batch's dataset: center, size, class, box; only its own expert receives gradients.
+
+        A network without a head has no class and no box loss.
+        """
+        network, expert = self.network, batch.expert
+        slices = batch.slices.to(next(network.parameters()).device)
         with torch.autocast(slices.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
             features = self.features(slices)
-            logits, distances = self.network.proposals[batch.expert](features)
-            with torch.no_grad():
-                proposals = self.network.propose(features)
-        features, logits, distances = features.float(), logits.float(), distances.float()
-        targets = batch_targets(batch, *logits.shape[-2:])
-        target_map = targets.centerness.to(logits.device)
-        center = center_loss(logits[:, 0], target_map)
-        size = size_loss(distances, targets.distances.to(logits.device), target_map)
+            own = network.proposals[expert](features)
+        features, own = features.float(), as_float(own)
+        places = (batch.boxes, batch.uncertain, batch.ignored)
+        center, size = network.proposal_networks[expert].loss(own, *places, rng)
+        if network.head is None:
+            return center, size, torch.zeros_like(center), torch.zeros_like(size)
 
-        boxes = decode_proposals(
-            Proposals(*(p.cpu() for p in proposals)),
-            self.settings.proposals_before_nms,
-            self.settings.proposals,
-            batch.slices.shape[-1],
+        candidates = self.candidates(features, expert, own)
+        height, width = batch.slices.shape[-2:]
+        boxes = select_proposals(
+            candidates, self.settings.proposals_before_nms, self.settings.proposals, (height, width)
         )
-        samples = sample_head(boxes, batch.boxes, batch.uncertain, batch.ignored, self.settings.head_samples, rng)
-        scores, offsets = self.network.head(features, samples.rois.to(features.device))
+        samples = sample_head(boxes, *places, self.settings.head_samples, rng)
+        scores, offsets = network.head(features, samples.rois.to(features.device))
         labels = samples.labels.to(features.device)
         used = labels >= 0
         label, box = head_loss(
-            scores[..., batch.expert][used],
-            offsets[:, :, batch.expert][used],
+            scores[..., expert][used],
+            offsets[:, :, expert][used],
             labels[used],
             samples.offsets.to(features.device)[used],
         )
         return center, size, label, box
+
+    @torch.no_grad()
+    def candidates(self, features: Tensor, expert: int, own: Outputs) -> list[Candidates]:
+        """Boxes of every expert on the CPU, without gradients; the batch's expert has given its outputs already."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.settings.bfloat16):
+            outputs = [own if i == expert else layers(features) for i, layers in enumerate(self.network.proposals)]
+        return [Candidates(*(part.cpu() for part in each)) for each in self.network.decode(map(as_float, outputs))]
+
+
+def as_float(outputs: Outputs) -> Outputs:
+    """Outputs in float32, whatever the convolutions ran in."""
+    return tuple(part.float() for part in outputs)
 
 
 def clear_other_experts(network: Lens, expert: int) -> None:
@@ -202,27 +215,12 @@ def clear_other_experts(network: Lens, expert: int) -> None:
     The head computes every expert's scores, so the others' layers receive gradients of zero, and with those an
     optimizer that keeps running means would still move them.
     """
-    for layers in (network.proposals, network.head.classify, network.head.regress):
+    heads = () if network.head is None else (network.head.classify, network.head.regress)
+    for layers in (network.proposals, *heads):
         for index, layer in enumerate(layers):
             if index != expert:
                 for parameter in layer.parameters():
                     parameter.grad = None
-
-
-def batch_targets(batch: Batch, height: int, width: int) -> ProposalTargets:
-    """Proposal targets of every crop, stacked; uncertain boxes ignore their middle, ignored ones all of themselves."""
-    targets = []
-    for boxes, uncertain, ignored in zip(batch.boxes, batch.uncertain, batch.ignored, strict=True):
-        pooled = torch.cat((boxes, uncertain, enlarge(ignored)))
-        targets.append(proposal_targets(pooled, torch.arange(len(pooled)) >= len(boxes), height, width))
-    return ProposalTargets(*(torch.stack(maps) for maps in zip(*targets, strict=True)))
-
-
-def enlarge(boxes: Tensor) -> Tensor:
-    """Boxes whose ignored region (IV-B) is the given box: a place without labels is ignored up to its border."""
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]) / (2 * IGNORE_RATIO)
-    return torch.cat((center - half, center + half), dim=1)
 
 
 def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict[str, Any]:
@@ -233,13 +231,11 @@ def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict
     return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
 
 
-def save(
-    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, shape: LensShape, record: dict[str, Any]
-) -> None:
+def save(fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, record: dict[str, Any]) -> None:
     """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
     partial = path.with_suffix(".partial")
     content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
-    fabric.save(partial, content | {"shape": asdict(shape), "run": record})
+    fabric.save(partial, content | {"shape": asdict(network.shape), "design": network.design, "run": record})
     partial.replace(path)
 
 

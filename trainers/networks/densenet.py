@@ -106,11 +106,14 @@ class TruncatedDenseNet(nn.Module):
         self.transition2 = Transition(self.denseblock2.outputs)
         self.denseblock3 = DenseBlock(self.transition2.outputs, blocks[2], growth, bottleneck)
 
-    def until_fusion(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return block 1 (stride 4), block 2 (stride 8) and transition 2 (stride 16) of images (N, inputs, H, W)."""
+    def until_fusion(self, x: Tensor, adapt1: nn.Module, adapt2: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Return block 1 (stride 4), block 2 (stride 8) and transition 2 (stride 16) of images (N, inputs, H, W).
+
+        `adapt1` and `adapt2` follow the blocks; `nn.Identity` leaves them as they are.
+        """
         x = self.pool0(self.relu0(self.norm0(self.conv0(x))))
-        block1 = self.denseblock1(x)
-        block2 = self.denseblock2(self.transition1(block1))
+        block1 = adapt1(self.denseblock1(x))
+        block2 = adapt2(self.denseblock2(self.transition1(block1)))
         return block1, block2, self.transition2(block2)
 
 

@@ -11,21 +11,25 @@ modules on whole groups of nine slices.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, grid_sample, interpolate, softplus
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate
 
+from lnsdk.trainers.lens.proposals.afp import AnchorFreeProposals
+from lnsdk.trainers.lens.proposals.base import Candidates, Method, Outputs, ProposalNetwork
+from lnsdk.trainers.lens.proposals.centernet import CenterPoints
+from lnsdk.trainers.lens.proposals.fcos import FullyConvolutional
+from lnsdk.trainers.lens.proposals.rpn import RegionProposals
+from lnsdk.trainers.networks.adaptation import DomainAttention
+from lnsdk.trainers.networks.boxes import STRIDE
 from lnsdk.trainers.networks.densenet import TruncatedDenseNet
 
 FULL_WINDOW = (-1024.0, 3071.0)
 """HU range that the grid maps to 0..255 (LENS VI-A)."""
-
-STRIDE = 4
-"""Grid pixels per feature pixel: feature pixel i is centred at grid pixel 4 i."""
 
 ROI_SIZE = 7
 """Bins of RoIAlign along each side (reference [25] of the paper)."""
@@ -33,11 +37,13 @@ ROI_SIZE = 7
 ROI_SAMPLES = 2
 """Sampling points per bin along each side (reference [25] of the paper)."""
 
-DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Scales of the box offsets dx, dy, dw, dh (Faster R-CNN, reference [28] of the paper)."""
-
-CENTERNESS_PRIOR = 0.01
-"""Initial centerness everywhere, so that the focal loss starts small (focal loss, reference [52])."""
+PROPOSAL_NETWORKS: dict[Method, type[ProposalNetwork]] = {
+    "afp": AnchorFreeProposals,
+    "rpn": RegionProposals,
+    "centernet": CenterPoints,
+    "fcos": FullyConvolutional,
+}
+"""Proposal network by name (Tables II and III); the paper's own is the first."""
 
 
 @dataclass(frozen=True)
@@ -142,23 +148,6 @@ class Windows(nn.Module):
         return split.clamp(-2.0, 2.0).flatten(1, 2)
 
 
-class AnchorFreeProposals(nn.Module):
-    """Proposal network of one dataset: a centerness and a box branch of two convolutions each (IV-B)."""
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        hidden_layer, logits = nn.Conv2d(channels, hidden, 3, padding=1), nn.Conv2d(hidden, 1, 3, padding=1)
-        nn.init.constant_(cast(Tensor, logits.bias), -math.log((1.0 - CENTERNESS_PRIOR) / CENTERNESS_PRIOR))
-        self.centerness = nn.Sequential(hidden_layer, nn.ReLU(inplace=True), logits)
-        self.distances = nn.Sequential(
-            nn.Conv2d(channels, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, 4, 3, padding=1)
-        )
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return centerness logits (N, 1, h, w) and non-negative distances (N, 4, h, w) in feature pixels."""
-        return self.centerness(features), softplus(self.distances(features))
-
-
 class RoiHead(nn.Module):
     """RoIAlign, two shared fully connected layers, and per dataset a classification and a box layer (IV-C)."""
 
@@ -220,20 +209,6 @@ def roi_align(features: Tensor, rois: Tensor) -> Tensor:
     return bins.reshape(n, channels, count, ROI_SIZE, ROI_SIZE).permute(0, 2, 1, 3, 4)
 
 
-def box_offsets(rois: Tensor, targets: Tensor) -> Tensor:
-    """Faster R-CNN offsets (..., 4), in units of `DELTA_WEIGHTS`, that move boxes `rois` (..., 4) to `targets`.
-
-    The inverse of `lnsdk.pipelines.proposals.apply_deltas`.
-    """
-    size = rois[..., 2:] - rois[..., :2]
-    center = (rois[..., :2] + rois[..., 2:]) / 2
-    target_size = targets[..., 2:] - targets[..., :2]
-    target_center = (targets[..., :2] + targets[..., 2:]) / 2
-    return torch.cat(
-        ((target_center - center) / size * DELTA_WEIGHTS[0], torch.log(target_size / size) * DELTA_WEIGHTS[2]), dim=-1
-    )
-
-
 class Lens(nn.Module):
     """The whole detector.
 
@@ -243,10 +218,38 @@ class Lens(nn.Module):
         Number of datasets, each with its own proposal network, classification and box layer.
     shape : LensShape
         Sizes.
+    proposal : str
+        Proposal network, one of `PROPOSAL_NETWORKS`.
+    one_stage : bool
+        Without a detection head: the proposals are the detections (FCOS alone, Table III). `head` is then None.
+    domain_attention : bool
+        Adapt the features to the data set that an image seems to come from (Table V).
+
+    Raises
+    ------
+    ValueError
+        See `check_design`.
+
+    Notes
+    -----
+    The domain attention follows every dense block, where reference [23] rescales the output of every residual block;
+    a truncated DenseNet has these three. The features behind it go both to the lateral connection and to the next
+    transition. It belongs to the network and not to the backbone, which keeps the keys of the ImageNet weights.
     """
 
-    def __init__(self, experts: int, shape: LensShape = PAPER) -> None:
+    head: RoiHead | None
+
+    def __init__(
+        self,
+        experts: int,
+        shape: LensShape = PAPER,
+        proposal: Method = "afp",
+        one_stage: bool = False,
+        domain_attention: bool = False,
+    ) -> None:
         super().__init__()
+        check_design(proposal, one_stage)
+        self.proposal = proposal
         self.shape = shape
         self.windows = Windows(shape.windows)
         self.backbone = TruncatedDenseNet(
@@ -258,18 +261,41 @@ class Lens(nn.Module):
         self.lateral2 = nn.Conv2d(self.backbone.denseblock2.outputs, shape.pyramid, kernel_size=1)
         self.lateral3 = nn.Conv2d(self.backbone.denseblock3.outputs, shape.pyramid, kernel_size=1)
         self.merge = nn.Conv2d(3 * shape.pyramid, shape.pyramid, kernel_size=1)
-        self.proposals = nn.ModuleList(AnchorFreeProposals(shape.pyramid, shape.proposal) for _ in range(experts))
-        self.head = RoiHead(shape.pyramid, shape.roi_hidden, experts)
+        method = PROPOSAL_NETWORKS[proposal]
+        self.proposals = nn.ModuleList(method(shape.pyramid, shape.proposal) for _ in range(experts))
+        self.head = None if one_stage else RoiHead(shape.pyramid, shape.roi_hidden, experts)
+        blocks = (self.backbone.denseblock1, self.backbone.denseblock2, self.backbone.denseblock3)
+        self.adaptation = nn.ModuleList(
+            DomainAttention(block.outputs, experts) if domain_attention else nn.Identity() for block in blocks
+        )
+
+    @property
+    def design(self) -> dict[str, object]:
+        """Arguments besides `experts` and `shape` that make this network again."""
+        return {
+            "proposal": self.proposal,
+            "one_stage": self.head is None,
+            "domain_attention": isinstance(self.adaptation[0], DomainAttention),
+        }
+
+    @property
+    def proposal_networks(self) -> list[ProposalNetwork]:
+        """The proposal network of every expert."""
+        return cast(list[ProposalNetwork], list(self.proposals))
 
     def image_features(self, image: Tensor) -> ImageFeatures:
         """Features of images (N, 3, H, W) in 0..255 that do not depend on their neighbours."""
-        block1, block2, mid = self.backbone.until_fusion(self.windows(image))
+        block1, block2, mid = self.until_fusion(image)
         shallow = self.lateral1(block1) + upsample(self.lateral2(block2), 2)
         return ImageFeatures(mid, shallow, self.deep(mid))
 
+    def until_fusion(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Block 1 (stride 4), block 2 (stride 8) and transition 2 (stride 16) of images (N, 3, H, W) in 0..255."""
+        return self.backbone.until_fusion(self.windows(image), self.adaptation[0], self.adaptation[1])
+
     def deep(self, mid: Tensor) -> Tensor:
         """Coarsest pyramid level of a transition-2 map: block 3 and its lateral connection."""
-        level: Tensor = self.lateral3(self.backbone.denseblock3(mid))
+        level: Tensor = self.lateral3(self.adaptation[2](self.backbone.denseblock3(mid)))
         return level
 
     def fuse(self, before: ImageFeatures, center: ImageFeatures, after: ImageFeatures) -> Tensor:
@@ -287,8 +313,20 @@ class Lens(nn.Module):
         merged: Tensor = self.merge(torch.cat(levels, dim=1))
         return merged
 
+    def decode(self, outputs: Iterable[Outputs]) -> list[Candidates]:
+        """Every box of every expert, from the outputs of all proposal networks."""
+        return [network.decode(maps) for network, maps in zip(self.proposal_networks, outputs, strict=True)]
+
     def propose(self, features: Tensor) -> Proposals:
-        """Run every expert's proposal network on features (N, C, h, w)."""
+        """Run every expert's anchor-free proposal network on features (N, C, h, w), for the exported graphs.
+
+        Raises
+        ------
+        ValueError
+            When the network proposes by another method.
+        """
+        if self.proposal != "afp":
+            raise ValueError(f"propose needs a network with proposal='afp', got {self.proposal!r}; use decode instead")
         outputs = [network(features) for network in self.proposals]
         return Proposals(torch.cat([c for c, _ in outputs], dim=1), torch.stack([d for _, d in outputs], dim=1))
 
@@ -299,7 +337,7 @@ class Lens(nn.Module):
         exported graphs give with reuse.
         """
         n = len(slices)
-        block1, block2, mid = self.backbone.until_fusion(self.windows(slices.unflatten(1, (3, 3)).flatten(0, 1)))
+        block1, block2, mid = self.until_fusion(slices.unflatten(1, (3, 3)).flatten(0, 1))
         shallow = self.lateral1(block1) + upsample(self.lateral2(block2), 2)
         mids = mid.unflatten(0, (n, 3))
         fused = self.fusion(mids.flatten(1, 2))
@@ -307,6 +345,22 @@ class Lens(nn.Module):
         shallow = shallow.unflatten(0, (n, 3))
         before, center, after = (ImageFeatures(mids[:, i], shallow[:, i], deep[:, i]) for i in range(3))
         return self.merge_pyramids(before, center, after)
+
+
+def check_design(proposal: str, one_stage: bool) -> None:
+    """Refuse what cannot be built.
+
+    Raises
+    ------
+    ValueError
+        When there is no such proposal network, or it cannot do without a detection head.
+    """
+    if proposal not in PROPOSAL_NETWORKS:
+        raise ValueError(f"proposal must be one of {', '.join(PROPOSAL_NETWORKS)}, got {proposal!r}")
+    if one_stage and proposal != "fcos":
+        raise ValueError(
+            f"one_stage needs proposal='fcos', got {proposal!r}: the scores of the others are made for a second stage"
+        )
 
 
 def upsample(x: Tensor, factor: int) -> Tensor:

@@ -6,10 +6,19 @@ import torch
 
 from lnsdk.pipelines import proposals as runtime
 from lnsdk.pipelines.settings import Settings
-from lnsdk.trainers.lens.rois import PROPOSAL_IOU, decode_proposals, sample_head
-from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, STRIDE, Proposals
+from lnsdk.trainers.lens.proposals.base import Candidates
+from lnsdk.trainers.lens.rois import PROPOSAL_IOU, one_stage_detections, sample_head, select_proposals
+from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE, boxes_of_distances
 
 NONE = torch.zeros(0, 4)
+
+
+def decoded(centerness: torch.Tensor, distances: torch.Tensor) -> list[Candidates]:
+    """Candidates of every expert from maps (N, E, h, w) and (N, E, 4, h, w)."""
+    return [
+        Candidates(centerness[:, i].sigmoid().flatten(1), boxes_of_distances(distances[:, i]))
+        for i in range(centerness.shape[1])
+    ]
 
 
 def test_decoding_pools_the_experts_and_clips() -> None:
@@ -17,14 +26,14 @@ def test_decoding_pools_the_experts_and_clips() -> None:
     distances = torch.ones(1, 2, 4, 8, 8)
     centerness[0, 1, 3, 4] = 5.0
     distances[0, 1, :, 3, 4] = torch.tensor([1.0, 2.0, 3.0, 100.0])
-    (boxes,) = decode_proposals(Proposals(centerness, distances), 1, 10, 32)
+    (boxes,) = select_proposals(decoded(centerness, distances), 1, 10, (32, 32))
     np.testing.assert_allclose(boxes.numpy(), [[12.0, 4.0, 28.0, 31.5]])
 
 
 def test_duplicates_of_two_experts_are_suppressed() -> None:
     centerness = torch.full((1, 2, 4, 4), -10.0)
     centerness[0, :, 2, 2] = torch.tensor([3.0, 2.0])
-    (boxes,) = decode_proposals(Proposals(centerness, torch.ones(1, 2, 4, 4, 4)), 2, 10, 16)
+    (boxes,) = select_proposals(decoded(centerness, torch.ones(1, 2, 4, 4, 4)), 2, 10, (16, 16))
     assert len(boxes) == 1
 
 
@@ -83,7 +92,7 @@ def test_training_decodes_as_the_runtime_does(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     centerness = torch.randn(1, 2, 16, 16, generator=generator)
     distances = 6 * torch.rand(1, 2, 4, 16, 16, generator=generator)
-    (ours,) = decode_proposals(Proposals(centerness, distances), 200, 50, 64)
+    (ours,) = select_proposals(decoded(centerness, distances), 200, 50, (64, 64))
     theirs = runtime.decode_proposals(
         centerness[0].sigmoid().numpy(), distances[0].numpy() * STRIDE, runtime_settings(200, 50)
     )

@@ -11,8 +11,9 @@ from torchvision.models import densenet121
 
 from lnsdk.bundle import read_bundle
 from lnsdk.pipelines.proposals import apply_deltas
+from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, box_offsets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import DELTA_WEIGHTS, EDGE, PAPER, ImageFeatures, Lens, box_offsets, roi_align
+from lnsdk.trainers.networks.lens import EDGE, PAPER, ImageFeatures, Lens, roi_align
 
 MULTIPLY_ADDS = 1.2e9
 """Most that a centre slice of 368 x 368 may cost with the edge sizes."""
@@ -42,6 +43,7 @@ def test_paper_sizes() -> None:
     assert network.backbone.transition2.outputs == 256
     assert network.backbone.denseblock3.outputs == 1024
     assert network.merge.out_channels == 512
+    assert network.head is not None
     assert [layer.out_features for layer in network.head.shared if isinstance(layer, torch.nn.Linear)] == [2048, 2048]
 
 
@@ -65,6 +67,7 @@ def test_edge_costs(edge: Lens) -> None:
         features = edge.image_features(image)
         fused = edge.fuse(features, features, features)
         edge.propose(fused)
+        assert edge.head is not None
         edge.head(fused, torch.tensor([[0.0, 0.0, 40.0, 40.0]]).expand(1, 100, 4))
     assert counter.get_total_flops() / 2 <= MULTIPLY_ADDS
     files = read_bundle().path / "models"
