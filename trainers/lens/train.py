@@ -23,7 +23,7 @@ from lnsdk.trainers.lens.rois import decode_proposals, sample_head
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import Lens, LensShape, Proposals
+from lnsdk.trainers.networks.lens import Lens, Proposals
 
 GRADIENT_NORM = 5.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
@@ -234,7 +234,7 @@ def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict
 
 
 def save(
-    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, shape: LensShape, record: dict[str, Any]
+    fabric: Fabric, path: Path, network: nn.Module, optimizer: Any, state: State, shape: Any, record: dict[str, Any]
 ) -> None:
     """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
     partial = path.with_suffix(".partial")
@@ -243,7 +243,7 @@ def save(
     partial.replace(path)
 
 
-def restore(path: Path, network: Lens, optimizer: Any, record: dict[str, Any]) -> State:
+def restore(path: Path, network: nn.Module, optimizer: Any, record: dict[str, Any]) -> State:
     """Load a checkpoint if it exists and continues this run; a fresh state when there is none."""
     if not path.exists():
         return State()
