@@ -30,6 +30,9 @@ class Labels:
         that match them leave the head's loss.
     ignored : ndarray of float32, (J, 6)
         Places where nothing is known, x1, y1, z1, x2, y2, z2, generously sized: nothing in them counts.
+    slices : ndarray of int64, (S,), or None
+        Slices that samples without a lesion may be centred on; None allows every slice. Slices without a
+        label may hold lesions that nobody marked, and stay out until mining has looked at them (LENS VI-D).
     """
 
     boxes: NDArray[np.float32]
@@ -37,6 +40,7 @@ class Labels:
     types: tuple[str, ...]
     uncertain: NDArray[np.float32]
     ignored: NDArray[np.float32]
+    slices: NDArray[np.int64] | None = None
 
     @staticmethod
     def of(
@@ -45,6 +49,7 @@ class Labels:
         types: Sequence[str] = (),
         uncertain: object = (),
         ignored: object = (),
+        slices: object = None,
     ) -> Labels:
         """Labels from anything that has the rows; what is left out is empty."""
         return Labels(
@@ -53,6 +58,7 @@ class Labels:
             tuple(types),
             np.asarray(uncertain, np.float32).reshape(-1, 5),
             np.asarray(ignored, np.float32).reshape(-1, 6),
+            None if slices is None else np.asarray(slices, np.int64).reshape(-1),
         )
 
     def record(self) -> dict[str, Any]:
@@ -63,6 +69,7 @@ class Labels:
             "types": list(self.types),
             "uncertain": self.uncertain.tolist(),
             "ignored": self.ignored.tolist(),
+            "slices": None if self.slices is None else self.slices.tolist(),
         }
 
 

@@ -294,10 +294,14 @@ def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tupl
 
 
 def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
-    """A place anywhere in a case."""
-    case = cases[int(rng.integers(len(cases)))]
+    """A place anywhere on the slices of a case that samples may be centred on."""
+    open_cases = [case for case in cases if case.labels.slices is None or len(case.labels.slices)]
+    if not open_cases:
+        raise ValueError("cases must have slices to draw from: Labels.slices is empty for all of them")
+    case = open_cases[int(rng.integers(len(open_cases)))]
     depth, height, width = case.grid.shape
-    return case, int(rng.integers(depth)), rng.uniform((0, 0), (width, height))
+    slices = np.arange(depth) if case.labels.slices is None else case.labels.slices
+    return case, int(slices[rng.integers(len(slices))]), rng.uniform((0, 0), (width, height))
 
 
 def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarray:
@@ -307,13 +311,34 @@ def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarra
 
 
 def _read_window(grid: np.ndarray, z: int, corner: np.ndarray, side: int) -> np.ndarray:
-    """Nine slices around z, edge slices repeated, zero (air) outside in plane: float32 (9, side, side)."""
-    window = np.zeros((GROUP, side, side), np.float32)
+    """Nine slices around z: float32 (9, side, side)."""
+    return read_slices(grid, np.arange(z - GROUP // 2, z + GROUP // 2 + 1), corner, side)
+
+
+def read_slices(grid: np.ndarray, slices: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
+    """A square window of some slices; edge slices stand for those beyond, zero (air) fills up in plane.
+
+    Parameters
+    ----------
+    grid : ndarray, (z, y, x)
+        Values 0..255.
+    slices : ndarray of int64, (S,)
+        Which slices.
+    corner : ndarray of int64, (2,)
+        x and y of the window's first pixel.
+    side : int
+        Of the window in pixels.
+
+    Returns
+    -------
+    ndarray of float32, (S, side, side)
+    """
+    window = np.zeros((len(slices), side, side), np.float32)
     x0, y0 = int(corner[0]), int(corner[1])
     _, height, width = grid.shape
     low_y, high_y, low_x, high_x = max(y0, 0), min(y0 + side, height), max(x0, 0), min(x0 + side, width)
     if low_y < high_y and low_x < high_x:
-        indices = np.clip(np.arange(z - GROUP // 2, z + GROUP // 2 + 1), 0, len(grid) - 1)
+        indices = np.clip(slices, 0, len(grid) - 1)
         window[:, low_y - y0 : high_y - y0, low_x - x0 : high_x - x0] = grid[indices, low_y:high_y, low_x:high_x]
     return window
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
-from lnsdk.trainers.common.samples import GridCase, Sample, draw_sample, read_grid_cases
+from lnsdk.trainers.common.samples import Dataset, GridCase, Sample
+from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
+from lnsdk.trainers.lens.checkpoint import restore, save
 from lnsdk.trainers.lens.losses import head_loss, total_loss
 from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
 from lnsdk.trainers.lens.rois import sample_head, select_proposals
@@ -31,21 +32,10 @@ GRADIENT_NORM = 5.0
 LOSSES = ("center", "size", "class", "box")
 """Terms of eq. 3 in the order in which they are logged."""
 
-CUT = 0.1
-"""Factor on the learning rate at every milestone (LENS VI-B)."""
-
-
-@dataclass
-class State:
-    """What a checkpoint holds besides weights and optimizer: the steps done and the losses of each."""
-
-    step: int = 0
-    history: list[list[float]] = field(default_factory=list)
-
 
 @dataclass
 class Batch:
-    """Crops of one dataset: slices (N, 9, S, S) and the boxes of each crop (mutable, as Fabric wants)."""
+    """Crops of one data set: slices (N, 9, S, S) and the boxes of each crop (mutable, as Fabric wants)."""
 
     expert: int
     slices: Tensor
@@ -54,26 +44,25 @@ class Batch:
     ignored: list[Tensor]
 
 
-def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], stop_after: int | None = None) -> Lens:
-    """Train a network on a folder of cases, going on from the last checkpoint in `out` if there is one.
+def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_after: int | None = None) -> Lens:
+    """Train a network, going on from the last checkpoint in `out` if there is one.
 
     Parameters
     ----------
     settings : LensSettings
         What to do.
-    cases : Path
-        Folder with cases on the network's grid (written by `lnsdk.trainers.common.samples.write_grid_case`).
+    datasets : sequence of Dataset
+        Each gets an expert, in this order.
     out : Path
         Receives `checkpoint.ckpt` and `losses.png`.
-    names : sequence of str
-        The cases to train on; others in the folder are not read.
     stop_after : int, optional
         Stop when so many steps are done in all, as an interruption would.
 
     Raises
     ------
     InputError
-        ``checkpoint`` when the one in `out` is damaged or was made with other settings or cases.
+        ``cases`` when a data set has no labelled lesion, ``checkpoint`` when the one in `out` is damaged or was made
+        with other settings or cases.
 
     Returns
     -------
@@ -85,27 +74,29 @@ def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], 
     Step k draws its samples from a generator seeded by (seed, k), so an interrupted training that is started again
     ends with the weights of one that never stopped.
     """
+    check_labelled(datasets)
     fabric = Fabric(accelerator="auto", devices=1)
     fabric.seed_everything(settings.seed, verbose=False)
-    datasets = load_datasets(cases, names)
     record = describe_run(settings, datasets)
-    network = Lens(len(SCOPES), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
+    network = Lens(len(datasets), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
+    arguments = {"shape": asdict(network.shape), "design": network.design}
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
     radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
     optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
 
     out.mkdir(parents=True, exist_ok=True)
     state = restore(out / "checkpoint.ckpt", network, optimizer, record)
-    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+    steps = total_steps(settings, datasets)
+    last = steps if stop_after is None else min(stop_after, steps)
     network.train()
-    with TrainingProgress("training LENS", settings.steps, state.step) as progress:
+    with TrainingProgress("training LENS", steps, state.step) as progress:
         while state.step < last:
             rng = np.random.default_rng((settings.seed, state.step))
             batch = draw_batch(datasets, settings, rng)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, state.step)
+                group["lr"] = learning_rate(settings, state.step, steps)
             losses = batch_loss(batch, rng)
             optimizer.zero_grad()
             fabric.backward(total_loss(*losses, size_weight=PROPOSAL_NETWORKS[settings.proposal].BOX_WEIGHT))
@@ -116,39 +107,47 @@ def train(settings: LensSettings, cases: Path, out: Path, names: Sequence[str], 
             state.history.append([loss.item() for loss in losses])
             progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
             if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, record)
+                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, arguments, record)
                 save_loss_curve(out / "losses.png", LOSSES, state.history)
     return network.eval().cpu()
 
 
-def load_datasets(folder: Path, names: Sequence[str]) -> list[list[GridCase]]:
-    """The named cases by expert, in the order of `SCOPES`."""
-    cases = read_grid_cases(folder, names)
-    datasets = [[case for case in cases if case.expert == scope.name] for scope in SCOPES]
-    labelled = [sum(len(case.labels.boxes) for case in dataset) for dataset in datasets]
-    empty = [scope.name for scope, boxes in zip(SCOPES, labelled, strict=True) if boxes == 0]
+def by_expert(cases: Sequence[GridCase]) -> list[Dataset]:
+    """Cases as one data set per expert, in the order of `SCOPES`."""
+    return [Dataset(scope.name, [case for case in cases if case.expert == scope.name]) for scope in SCOPES]
+
+
+def check_labelled(datasets: Sequence[Dataset]) -> None:
+    """Refuse a data set without a labelled lesion, of which its expert would learn nothing."""
+    empty = [dataset.name for dataset in datasets if dataset.lesions == 0]
     if empty:
-        raise InputError(
-            "cases", f"no labelled lesions for {', '.join(empty)} in {folder}: simulate more cases or more lesions"
-        )
-    return datasets
+        raise InputError("cases", f"no labelled lesions for {', '.join(empty)}: give it more cases or more lesions")
 
 
-def learning_rate(settings: LensSettings, step: int) -> float:
+def total_steps(settings: LensSettings, datasets: Sequence[Dataset]) -> int:
+    """Steps of a training: those that are set, or those of its epochs.
+
+    In an epoch every labelled lesion is drawn once, on one of its slices (VI-D), and crops anywhere in their share.
+    """
+    if settings.steps is not None:
+        return settings.steps
+    lesions = sum(dataset.lesions for dataset in datasets)
+    return max(1, round(settings.epochs * lesions / settings.positive_share / settings.batch))
+
+
+def learning_rate(settings: LensSettings, step: int, steps: int) -> float:
     """Rate of a step: linear warm-up, then cut to a tenth at every milestone."""
-    cuts = sum(step >= fraction * settings.steps for fraction in settings.milestones)
-    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    return float(settings.learning_rate * warm * CUT**cuts)
+    return stepped_rate(settings.learning_rate, step, [share * steps for share in settings.milestones], settings.warmup)
 
 
-def draw_batch(datasets: list[list[GridCase]], settings: LensSettings, rng: np.random.Generator) -> Batch:
-    """A batch of crops from one dataset (VI-B), chosen in proportion to its CTs."""
-    sizes = np.array([len(dataset) for dataset in datasets])
+def draw_batch(datasets: Sequence[Dataset], settings: LensSettings, rng: np.random.Generator) -> Batch:
+    """A batch of crops from one data set (VI-B), drawn by its number of labelled lesions."""
+    sizes = np.array([dataset.lesions for dataset in datasets], float) ** settings.size_exponent
     expert = int(rng.choice(len(datasets), p=sizes / sizes.sum()))
     samples: list[Sample] = []
     for _ in range(settings.batch):
         positive = bool(rng.random() < settings.positive_share)
-        samples.append(draw_sample(datasets[expert], rng, settings.crop, positive))
+        samples.append(datasets[expert].draw(rng, settings.crop, positive, settings.balance_types))
     slices = torch.stack([s.slices for s in samples])
     boxes = ([getattr(s, name) for s in samples] for name in ("boxes", "uncertain", "ignored"))
     return Batch(expert, slices, *boxes)
@@ -223,45 +222,9 @@ def clear_other_experts(network: Lens, expert: int) -> None:
                     parameter.grad = None
 
 
-def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict[str, Any]:
+def describe_run(settings: LensSettings, datasets: Sequence[Dataset]) -> dict[str, Any]:
     """What decides the weights: every setting but how often they are saved, and the fingerprints of the cases."""
     record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
     record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
-    cases = {case.name: case.fingerprint for dataset in datasets for case in dataset}
+    cases = {dataset.name: {case.name: case.fingerprint for case in dataset.cases} for dataset in datasets}
     return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
-
-
-def save(fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, record: dict[str, Any]) -> None:
-    """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
-    partial = path.with_suffix(".partial")
-    content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
-    fabric.save(partial, content | {"shape": asdict(network.shape), "design": network.design, "run": record})
-    partial.replace(path)
-
-
-def restore(path: Path, network: Lens, optimizer: Any, record: dict[str, Any]) -> State:
-    """Load a checkpoint if it exists and continues this run; a fresh state when there is none."""
-    if not path.exists():
-        return State()
-    content = read_checkpoint(path)
-    check_same_run(path, content.get("run"), record)
-    try:
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        return State(**content["state"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError("checkpoint", f"{path} is damaged ({first_line(error)}); use another folder") from error
-
-
-def check_same_run(path: Path, made: object, now: dict[str, Any]) -> None:
-    """Refuse to go on from a checkpoint that another run made."""
-    if not isinstance(made, dict):
-        raise InputError("checkpoint", f"{path} does not say how it was made; use another folder")
-    differing = [name for name in now if made.get(name) != now[name]]
-    if not differing:
-        return
-    if differing == ["cases"]:
-        raise InputError("checkpoint", f"{path} was made with other cases; use another folder or the same cases")
-    named = [name for name in differing if name != "cases"]
-    then, here = (", ".join(f"{name}={record.get(name)}" for name in named) for record in (made, now))
-    raise InputError("checkpoint", f"{path} was made with {then}, now {here}; use another folder or the same settings")

@@ -1,0 +1,463 @@
+"""Training of the lesion embedding, read from top to bottom: settings, views, batches, losses, loop, use.
+
+It stands in for LesaNet (LENS V-B) and learns from annotations alone: their type, their place in the volume, and that
+two augmented views of a lesion are nearer to each other than to anything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, smooth_l1_loss
+
+from lnsdk.errors import InputError
+from lnsdk.trainers.common.labels import UNKNOWN
+from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.samples import GRID_SPACING, NOISE_HU, GridCase, read_slices
+from lnsdk.trainers.common.schedule import stepped_rate
+from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
+from lnsdk.trainers.lens.mining.delta import DeltaChoice
+from lnsdk.trainers.lens.mining.matching import key_rows, person
+from lnsdk.trainers.lens.mining.tracklets import Rows, apart
+from lnsdk.trainers.networks.embedding import EmbeddingNetwork, EmbeddingShape, LesionViews
+
+CLOSE = 48
+"""Side of the close view in pixels."""
+
+RIM = 1.5
+"""Side of the close view over the lesion's longer side."""
+
+LEAST_SIDE = 16
+"""Least side of the close view in grid pixels: 13 mm, within which the smallest lesions differ in size."""
+
+CONTEXT = 96
+"""Side of the context view in pixels of `COARSE` grid pixels."""
+
+COARSE = 4
+"""Grid pixels of a context pixel: 3.2 mm, so the view covers 307 mm, most of a chest."""
+
+CONTEXT_STEP = 8
+"""Grid slices between the context's slices: 16 mm."""
+
+UNKNOWN_TYPE = -100
+"""Class that the cross-entropy leaves out (torch's default)."""
+
+LOSSES = ("type", "place", "pairs")
+"""Terms of the loss in the order in which they are logged."""
+
+CUTS = (0.7, 0.9)
+"""Fractions of the steps after which the learning rate is cut to a tenth."""
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """What a training of the embedding does. The paper names none of these: LesaNet was trained elsewhere.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps.
+    cases : int
+        Volumes in a batch.
+    lesions : int
+        Annotated lesions of each volume in a batch at most.
+    places : int
+        Random places of each volume in a batch: most of what is mined is no lesion, and should be near to none.
+    learning_rate : float
+        Base rate of RAdam.
+    temperature : float
+        Of the loss over pairs.
+    place_weight : float
+        Weight of the loss over places.
+    seed : int
+        Of the initial weights and of the batches.
+    checkpoint_every : int
+        Steps between checkpoints.
+    """
+
+    steps: int = 600
+    cases: int = 6
+    lesions: int = 5
+    places: int = 3
+    learning_rate: float = 2e-3
+    temperature: float = 0.1
+    place_weight: float = 5.0
+    seed: int = 0
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "cases": 1, "lesions": 1, "places": 0, "checkpoint_every": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+
+class Batch(NamedTuple):
+    """Two views of each lesion and place of a batch, the first views before the second.
+
+    Attributes
+    ----------
+    views : LesionViews
+        Of 2 N lesions and places.
+    types : Tensor, (N,)
+        Index of the type; `UNKNOWN_TYPE` where there is none.
+    centers : Tensor, (N, 3)
+        Place in the grid as shares of its extent along x, y, z.
+    cases, patients : Tensor, (N,)
+        Which volume and which person each is of.
+    """
+
+    views: LesionViews
+    types: Tensor
+    centers: Tensor
+    cases: Tensor
+    patients: Tensor
+
+
+def train_embedding(
+    cases: Sequence[GridCase],
+    out: Path,
+    settings: EmbeddingSettings | None = None,
+    stop_after: int | None = None,
+    shape: EmbeddingShape | None = None,
+) -> EmbeddingNetwork:
+    """Train an embedding, going on from the last checkpoint in `out` if there is one.
+
+    Parameters
+    ----------
+    cases : sequence of GridCase
+        With annotations; their truth is not looked at.
+    out : Path
+        Receives `embedding.ckpt` and `embedding_losses.png`.
+    settings : EmbeddingSettings, optional
+        What to do.
+    stop_after : int, optional
+        Stop when so many steps are done in all, as an interruption would.
+    shape : EmbeddingShape, optional
+        Sizes of the network; None tells apart the types that the annotations have.
+
+    Returns
+    -------
+    EmbeddingNetwork
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    InputError
+        ``cases`` without a single annotation; ``checkpoint`` when the one in `out` is damaged or was made with other
+        settings or cases.
+
+    Notes
+    -----
+    The loss of a batch is the cross-entropy of the type (lesions of unknown type leave it out), the smooth L1 distance
+    of the place, and the contrastive loss of Chen et al. (SimCLR, NT-Xent) between two augmented views of each lesion
+    and of random places. Views are never mirrored: left and right are places. Of the same patient's other volumes,
+    which may hold the same lesion, a view learns nothing. Step k draws its batch from a generator seeded by (seed, k).
+    """
+    settings = EmbeddingSettings() if settings is None else settings
+    labelled = [case for case in cases if len(case.labels.boxes)]
+    if not labelled:
+        raise InputError("cases", "no case has an annotation to train an embedding on")
+    shape = EmbeddingShape(annotated_types(labelled)) if shape is None else shape
+    fabric = Fabric(accelerator="auto", devices=1)
+    fabric.seed_everything(settings.seed, verbose=False)
+    network = EmbeddingNetwork(shape)
+    module = fabric.setup_module(BatchLoss(network, settings))
+    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
+    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
+
+    out.mkdir(parents=True, exist_ok=True)
+    path, record = out / "embedding.ckpt", describe_run(settings, shape, labelled)
+    state = restore(path, network, optimizer, record)
+    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+    network.train()
+    with TrainingProgress("training the embedding", settings.steps, state.step) as progress:
+        while state.step < last:
+            rng = np.random.default_rng((settings.seed, state.step))
+            batch = draw_batch(labelled, shape.types, settings, rng)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, state.step)
+            losses = module(batch)
+            optimizer.zero_grad()
+            fabric.backward(losses[0] + settings.place_weight * losses[1] + losses[2])
+            optimizer.step()
+            state.step += 1
+            state.history.append([loss.item() for loss in losses])
+            progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
+            if state.step % settings.checkpoint_every == 0 or state.step == last:
+                save(fabric, path, network, optimizer, state, {"shape": asdict(shape)}, record)
+                save_loss_curve(out / "embedding_losses.png", LOSSES, state.history)
+    return network.eval().cpu()
+
+
+def annotated_types(cases: Sequence[GridCase]) -> tuple[str, ...]:
+    """Types of annotated lesions, sorted; a name for the unknown one is not among them."""
+    types = {case.labels.types[lesion] for case in cases for lesion in case.labels.lesion}
+    return tuple(sorted(types - {UNKNOWN}))
+
+
+def learning_rate(settings: EmbeddingSettings, step: int) -> float:
+    """Rate of a step."""
+    return stepped_rate(settings.learning_rate, step, [cut * settings.steps for cut in CUTS])
+
+
+def describe_run(settings: EmbeddingSettings, shape: EmbeddingShape, cases: Sequence[GridCase]) -> dict[str, Any]:
+    """What decides the weights: settings but how often they are saved, the network, and the cases' fingerprints."""
+    record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
+    record |= {"shape": asdict(shape), "cases": {case.name: case.fingerprint for case in cases}}
+    return cast(dict[str, Any], json.loads(json.dumps(record)))
+
+
+class BatchLoss(nn.Module):
+    """The network with its losses."""
+
+    def __init__(self, network: EmbeddingNetwork, settings: EmbeddingSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = settings.temperature
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses of type, place and pairs."""
+        device = next(self.network.parameters()).device
+        embeddings = self.network(LesionViews(*(view.to(device) for view in batch.views)))
+        types = batch.types.to(device).repeat(2)
+        known = types != UNKNOWN_TYPE
+        label = (
+            cross_entropy(self.network.classify(embeddings[known]), types[known])
+            if known.any()
+            else embeddings.sum() * 0
+        )
+        place = smooth_l1_loss(self.network.locate(embeddings), batch.centers.to(device).repeat(2, 1), beta=0.1)
+        return label, place, pair_loss(embeddings, batch.cases.to(device), batch.patients.to(device), self.temperature)
+
+
+def pair_loss(embeddings: Tensor, cases: Tensor, patients: Tensor, temperature: float) -> Tensor:
+    """Contrastive loss between the two views of each lesion (NT-Xent of SimCLR).
+
+    Parameters
+    ----------
+    embeddings : Tensor, (2 N, D)
+        L2-normalised; view i and view N + i are of the same lesion.
+    cases, patients : Tensor, (N,)
+        Which volume and which person each lesion is of. Views of one person's different volumes may be of the same
+        lesion, and are left out.
+    temperature : float
+        Divisor of the cosines.
+    """
+    count = len(cases)
+    case, patient = cases.repeat(2), patients.repeat(2)
+    unclear = (patient[:, None] == patient) & (case[:, None] != case)
+    itself = torch.eye(2 * count, dtype=torch.bool, device=embeddings.device)
+    cosines = (embeddings @ embeddings.T / temperature).masked_fill(unclear | itself, -torch.inf)
+    partner = torch.arange(2 * count, device=embeddings.device).roll(count)
+    return cross_entropy(cosines, partner)
+
+
+def draw_batch(
+    cases: Sequence[GridCase], types: Sequence[str], settings: EmbeddingSettings, rng: np.random.Generator
+) -> Batch:
+    """Lesions and random places of some volumes, two views of each."""
+    chosen = rng.choice(len(cases), min(settings.cases, len(cases)), replace=False)
+    people = {name: index for index, name in enumerate(sorted({person(case) for case in cases}))}
+    drawn = [(int(index), *place) for index in chosen for place in _draw_places(cases[index], settings, rng)]
+    views = [
+        view(cases[index].grid, jitter(row, len(cases[index].grid), rng), rng)
+        for _ in range(2)
+        for index, row, _ in drawn
+    ]
+    names = [UNKNOWN if lesion is None else cases[index].labels.types[lesion] for index, _, lesion in drawn]
+    return Batch(
+        stack_views(views),
+        torch.tensor([types.index(name) if name in types else UNKNOWN_TYPE for name in names]),
+        torch.tensor(np.stack([_center(row, cases[index].grid.shape) for index, row, _ in drawn]), dtype=torch.float32),
+        torch.tensor([index for index, _, _ in drawn]),
+        torch.tensor([people[person(cases[index])] for index, _, _ in drawn]),
+    )
+
+
+def jitter(row: NDArray[np.float32], depth: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Move and resize a box as a detector or another study would: by a slice, 15 % of its size, and a third in size."""
+    size = row[3:] - row[1:3]
+    center = (row[1:3] + row[3:]) / 2 + rng.uniform(-0.15, 0.15, 2) * size
+    half = size / 2 * np.exp(rng.uniform(-0.3, 0.3) + rng.uniform(-0.1, 0.1, 2))
+    z = np.clip(row[0] + rng.integers(-1, 2), 0, depth - 1)
+    return np.array([z, *(center - half), *(center + half)], np.float32)
+
+
+def view(grid: NDArray[np.float16], row: NDArray[np.float32], rng: np.random.Generator | None = None) -> LesionViews:
+    """What the network sees of one box, as a batch of one.
+
+    Parameters
+    ----------
+    grid : ndarray of float16, (z, y, x)
+        Values 0..255.
+    row : ndarray of float32, (5,)
+        z, x1, y1, x2, y2.
+    rng : Generator, optional
+        Adds noise to the pictures and to the place.
+
+    Returns
+    -------
+    LesionViews
+    """
+    z = int(row[0])
+    center, size = (row[1:3] + row[3:]) / 2, np.maximum(row[3:] - row[1:3], 1.0)
+    side = max(LEAST_SIDE, round(RIM * float(size.max())))
+    close = torch.from_numpy(_window(grid, z + np.arange(-1, 2), center, side))[None]
+    close = interpolate(close, size=(CLOSE, CLOSE), mode="bilinear", align_corners=False, antialias=True)
+    wide = _window(grid, z + np.arange(-1, 2) * CONTEXT_STEP, center, CONTEXT * COARSE)
+    context = avg_pool2d(torch.from_numpy(wide)[None], COARSE)
+    place = 2 * _center(row, grid.shape)[:2] - 1
+    if rng is not None:
+        place = place + rng.uniform(-0.06, 0.06, 2)
+        close, context = _noisy(close, rng), _noisy(context, rng)
+    sizes = np.log(size * GRID_SPACING[:2]) - np.log(15.0)
+    measures = torch.tensor(np.concatenate((place, sizes)), dtype=torch.float32)[None]
+    return LesionViews(close, context, measures)
+
+
+def stack_views(views: Sequence[LesionViews]) -> LesionViews:
+    """Batches of one as one batch."""
+    return LesionViews(*(torch.cat(parts) for parts in zip(*views, strict=True)))
+
+
+def embed(network: EmbeddingNetwork, grid: NDArray[np.float16], rows: Rows, batch: int = 64) -> NDArray[np.float32]:
+    """Describe boxes of a volume.
+
+    Parameters
+    ----------
+    network : EmbeddingNetwork
+        In evaluation mode.
+    grid : ndarray of float16, (z, y, x)
+        Values 0..255.
+    rows : ndarray of float32, (N, 5)
+        z (a whole number), x1, y1, x2, y2.
+    batch : int
+        Boxes that the network sees at once.
+
+    Returns
+    -------
+    ndarray of float32, (N, D)
+        L2-normalised.
+
+    Raises
+    ------
+    ValueError
+        When `rows` has another shape or a box lies on no slice of the grid.
+    """
+    rows = np.asarray(rows, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != 5:
+        raise ValueError(f"rows must be z, x1, y1, x2, y2: expected shape (N, 5), got {rows.shape}")
+    if not ((rows[:, 0] >= 0) & (rows[:, 0] < len(grid))).all():
+        raise ValueError(f"rows must lie on slices 0 to {len(grid) - 1} of the grid")
+    parts = [np.zeros((0, network.shape.dimensions), np.float32)]
+    device = next(network.parameters()).device
+    for start in range(0, len(rows), batch):
+        views = stack_views([view(grid, row) for row in rows[start : start + batch]])
+        with torch.inference_mode():
+            parts.append(network(LesionViews(*(part.to(device) for part in views))).cpu().numpy())
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class LesionEmbedding:
+    """The project's embedding, as the mining calls it (`lnsdk.trainers.lens.mining.matching.Embedding`).
+
+    Attributes
+    ----------
+    network : EmbeddingNetwork
+        Trained.
+    delta : DeltaChoice or None
+        The threshold that was chosen for it.
+    """
+
+    network: EmbeddingNetwork
+    delta: DeltaChoice | None = None
+
+    def __call__(self, grid: NDArray[np.float16], rows: Rows, /) -> NDArray[np.float32]:
+        """Describe boxes of a volume: see `embed`."""
+        return embed(self.network, grid, rows)
+
+
+def store_delta(path: Path, choice: DeltaChoice) -> None:
+    """Store the threshold in the checkpoint of the embedding that it was chosen for.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when the file is damaged.
+    """
+    content = read_checkpoint(path)
+    partial = path.with_suffix(".partial")
+    torch.save(content | {"delta": choice.record()}, partial)
+    partial.replace(path)
+
+
+def load_embedding(path: Path) -> LesionEmbedding:
+    """Read an embedding, with its threshold if one was chosen.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when the file is damaged or something else.
+    """
+    content = read_checkpoint(path)
+    try:
+        shape = content["shape"]
+        windows = tuple((float(low), float(high)) for low, high in shape["windows"])
+        names = {name: tuple(shape[name]) for name in ("types", "channels")}
+        network = EmbeddingNetwork(EmbeddingShape(**(shape | names | {"windows": windows})))
+        network.load_state_dict(content["network"])
+        delta = content.get("delta")
+        return LesionEmbedding(network.eval(), None if delta is None else DeltaChoice(**delta))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError("checkpoint", f"{path} is no checkpoint of an embedding: {first_line(error)}") from error
+
+
+def _draw_places(
+    case: GridCase, settings: EmbeddingSettings, rng: np.random.Generator
+) -> list[tuple[NDArray[np.float32], int | None]]:
+    """Boxes of some annotated lesions of a case, and random boxes of the same sizes that overlap none (lesion None)."""
+    labels = case.labels
+    keys = key_rows(labels)
+    picked = rng.permutation(keys)[: settings.lesions]
+    places: list[tuple[NDArray[np.float32], int | None]] = [(labels.boxes[k], int(labels.lesion[k])) for k in picked]
+    depth, height, width = case.grid.shape
+    for key in rng.choice(keys, settings.places):
+        size = labels.boxes[key, 3:] - labels.boxes[key, 1:3]
+        corner = rng.uniform((0, 0), np.maximum((width, height) - size, 1))
+        row = np.array([rng.integers(depth), *corner, *(corner + size)], np.float32)
+        if apart(row[None], labels.boxes, 0.0)[0]:
+            places.append((row, None))
+    return places
+
+
+def _center(row: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float64]:
+    """Centre of a box as shares of the grid along x, y, z."""
+    center = np.array([(row[1] + row[3]) / 2, (row[2] + row[4]) / 2, row[0]], float)
+    return np.asarray((center + 0.5) / np.array(shape[::-1], float))
+
+
+def _window(
+    grid: NDArray[np.float16], slices: NDArray[np.int64], center: NDArray[np.floating], side: int
+) -> NDArray[np.float32]:
+    corner = np.round(center - (side - 1) / 2).astype(np.int64)
+    return cast(NDArray[np.float32], read_slices(grid, slices, corner, side))
+
+
+def _noisy(pictures: Tensor, rng: np.random.Generator) -> Tensor:
+    """Add noise of a random strength."""
+    sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+    return (pictures + sigma * torch.from_numpy(rng.standard_normal(pictures.shape, np.float32))).clamp(0.0, 255.0)
