@@ -41,7 +41,7 @@ HU_OFFSET: Final = 32768
 """Stored value less HU (DeepLesion's FAQ)."""
 
 FIRST_PIXEL: Final = 1.0
-"""Coordinate of the first pixel's centre in DL_info.csv (its authors' code: "coordinates in info file start from 1")."""
+"""Coordinate of the first pixel's centre in DL_info.csv (its authors' code: "start from 1")."""
 
 TYPES: Final = {
     -1: "",
@@ -246,7 +246,7 @@ def read_deeplesion_3d(
     spacings = {row.folder: row.spacing for row in _rows(folder / TABLE)}
     recordings = []
     missing = []
-    for name, marks in _read_boxes(Path(boxes)).items():
+    for name, marks in sorted(_read_boxes(Path(boxes)).items()):
         series, slices = _sub_volume(name)
         if series not in spacings:
             raise InputError("bad-boxes", f"{name}: {TABLE} has no row of this series, and so no spacing for it")
@@ -304,8 +304,8 @@ def _run_of(row: _Row, runs: Sequence[Range], folder: Path) -> Range:
     missing = [number for number in range(first, last + 1) if number not in there]
     raise InputError(
         "missing-slice",
-        f"{folder.name} has no slice {named(f'{number:03d}.png' for number in missing)}, which {TABLE} announces around "
-        f"key slice {row.key_slice:03d}.png: unpack the archives of DeepLesion again",
+        f"{folder.name} has no slice {named(f'{number:03d}.png' for number in missing)}, which {TABLE} announces "
+        f"around key slice {row.key_slice:03d}.png: unpack the archives of DeepLesion again",
     )
 
 

@@ -1,4 +1,4 @@
-"""Lesions drawn as a label volume beside a CT: one grid checked against the other, and labels turned into slice boxes."""
+"""Lesions drawn as a label volume beside a CT: the two grids compared, and labels turned into slice boxes."""
 
 from __future__ import annotations
 

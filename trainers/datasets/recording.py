@@ -93,8 +93,8 @@ class Annotations:
             row = self.boxes[bad][0].tolist()
             raise InputError(
                 "bad-box",
-                f"{name}: a lesion's box on slice {row[0]:g}, x1, y1, x2, y2 = {row[1:]}, is empty or outside the volume "
-                f"of {width} x {height} x {depth} voxels: check that image and annotation belong together",
+                f"{name}: a lesion's box on slice {row[0]:g}, x1, y1, x2, y2 = {row[1:]}, is empty or outside the "
+                f"volume of {width} x {height} x {depth} voxels: check that image and annotation belong together",
             )
         limits = np.array([width - 0.5, height - 0.5])
         clipped = [z[:, None], low.clip(-0.5, limits), high.clip(-0.5, limits)]
