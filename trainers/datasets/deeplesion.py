@@ -2,105 +2,40 @@
 
 Yan et al., DeepLesion: automated mining of large-scale lesion annotations and universal lesion detection with deep
 learning (2018). Its own tool that writes the slices as NIfTI fixes what the files do not say: columns run to the
-patient's left, rows to the back, slices from head to feet. The code of its authors takes 1 off the pixel coordinates of
-DL_info.csv, which count from 1.
+patient's left, rows to the back, slices from head to feet.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.datasets.recording import (
-    Annotations,
-    DataSet,
-    Location,
-    Recording,
-    Split,
-    named,
-    require_folder,
+from lnsdk.trainers.datasets.deeplesion_tables import (
+    TABLE,
+    Mark,
+    Range,
+    Row,
+    Spacing,
+    read_boxes,
+    read_table,
+    sub_volume,
 )
+from lnsdk.trainers.datasets.recording import Annotations, DataSet, Recording, Split, named, require_folder
 from lnsdk.volume import Volume, to_lps_axes
 
 IMAGES: Final = "Images_png"
-TABLE: Final = "DL_info.csv"
 
 HU_OFFSET: Final = 32768
 """Stored value less HU (DeepLesion's FAQ)."""
-
-FIRST_PIXEL: Final = 1.0
-"""Coordinate of the first pixel's centre in DL_info.csv (its authors' code: "start from 1")."""
-
-TYPES: Final = {
-    -1: "",
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft_tissue",
-    8: "pelvis",
-}
-"""Coarse_lesion_type; -1, unknown, stands for all lesions of the training set."""
-
-SPLITS: Final[Mapping[int, Split]] = {1: "train", 2: "validation", 3: "test"}
-"""Train_Val_Test."""
-
-COLUMNS: Final = (
-    "File_name",
-    "Bounding_boxes",
-    "Normalized_lesion_location",
-    "Coarse_lesion_type",
-    "Possibly_noisy",
-    "Slice_range",
-    "Spacing_mm_px_",
-    "Train_Val_Test",
-)
-"""What is read of DL_info.csv."""
-
-FILE_NAME: Final = re.compile(r"^((\d+)_(\d+)_(\d+))_(\d+)\.png$")
-"""Folder of the series (patient, study, series) and slice, in the column File_name."""
-
-SUB_VOLUME: Final = re.compile(r"^(\d+_\d+_\d+)_(\d+)-(\d+)$")
-"""Folder of the series, first and last slice, as the names of the fully annotated sub-volumes have them."""
-
-Spacing: TypeAlias = tuple[float, float, float]
-Range: TypeAlias = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A lesion: on its key slice, or on every slice that it reaches.
-
-    Attributes
-    ----------
-    box : tuple of float
-        x1, y1, x2, y2 in continuous pixels, the centre of the first at 0.
-    slices : tuple of int
-        First and last slice, numbered as the files.
-    type : str
-        Empty where unknown.
-    location : tuple of (float, float, float) or None
-        Normalised place in the body, where known.
-    """
-
-    box: tuple[float, float, float, float]
-    slices: Range
-    type: str = ""
-    location: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -158,20 +93,6 @@ class SubVolume:
         return volume, annotations
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of DL_info.csv."""
-
-    folder: str
-    ids: tuple[str, str, str]
-    key_slice: int
-    mark: Mark
-    noisy: bool
-    around: Range
-    spacing: Spacing
-    split: Split
-
-
 def read_deeplesion(root: str | Path, *, allow_missing: bool = False) -> DataSet:
     """Find the sub-volumes of DeepLesion and the boxes on their key slices.
 
@@ -200,15 +121,18 @@ def read_deeplesion(root: str | Path, *, allow_missing: bool = False) -> DataSet
     """
     folder = require_folder(root, "root", f"{TABLE} and {IMAGES}")
     images = require_folder(folder / IMAGES, "root", f"{TABLE} and {IMAGES}")
-    rows = list(_rows(folder / TABLE))
+    rows = list(read_table(folder / TABLE))
     rows, left_out = _present(rows, images, allow_missing)
-    noisy = sum(row.noisy for row in rows)
-    if noisy:
-        left_out.append(f"{noisy} marks that {TABLE} calls possibly noisy")
-    by_series: dict[str, list[_Row]] = defaultdict(list)
+    by_series: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if not row.noisy:
             by_series[row.folder].append(row)
+    noisy = [row for row in rows if row.noisy]
+    if noisy:
+        alone = {row.folder for row in noisy} - by_series.keys()
+        left_out.append(
+            f"{len(noisy)} marks that {TABLE} calls possibly noisy, and {len(alone)} series without any other"
+        )
     recordings = [each for name in sorted(by_series) for each in _series_recordings(images / name, by_series[name])]
     return DataSet(tuple(recordings), tuple(left_out))
 
@@ -243,11 +167,11 @@ def read_deeplesion_3d(
     """
     folder = require_folder(root, "root", f"{TABLE} and {IMAGES}")
     images = require_folder(folder / IMAGES, "root", f"{TABLE} and {IMAGES}")
-    spacings = {row.folder: row.spacing for row in _rows(folder / TABLE)}
+    spacings = {row.folder: row.spacing for row in read_table(folder / TABLE)}
     recordings = []
     missing = []
-    for name, marks in sorted(_read_boxes(Path(boxes)).items()):
-        series, slices = _sub_volume(name)
+    for name, marks in sorted(read_boxes(Path(boxes)).items()):
+        series, slices = sub_volume(name)
         if series not in spacings:
             raise InputError("bad-boxes", f"{name}: {TABLE} has no row of this series, and so no spacing for it")
         if not (images / series).is_dir():
@@ -266,10 +190,10 @@ def read_deeplesion_3d(
     return DataSet(tuple(recordings), left_out)
 
 
-def _series_recordings(folder: Path, rows: Sequence[_Row]) -> Iterator[Recording]:
+def _series_recordings(folder: Path, rows: Sequence[Row]) -> Iterator[Recording]:
     """The recordings of a series: one for each run of consecutive slices that has a mark."""
     runs = _runs(folder)
-    marked: dict[Range, list[_Row]] = defaultdict(list)
+    marked: dict[Range, list[Row]] = defaultdict(list)
     for row in rows:
         marked[_run_of(row, runs, folder)].append(row)
     for slices, own in sorted(marked.items()):
@@ -294,7 +218,7 @@ def _runs(folder: Path) -> list[Range]:
     return [(numbers[start], numbers[stop - 1]) for start, stop in bounds if stop > start]
 
 
-def _run_of(row: _Row, runs: Sequence[Range], folder: Path) -> Range:
+def _run_of(row: Row, runs: Sequence[Range], folder: Path) -> Range:
     """The run that holds a row's key slice and the slices around it."""
     first, last = min(row.around[0], row.key_slice), max(row.around[1], row.key_slice)
     for run in runs:
@@ -309,7 +233,7 @@ def _run_of(row: _Row, runs: Sequence[Range], folder: Path) -> Range:
     )
 
 
-def _agreed(rows: Sequence[_Row]) -> tuple[Spacing, Split]:
+def _agreed(rows: Sequence[Row]) -> tuple[Spacing, Split]:
     """Spacing and split of a sub-volume, the same in all its rows."""
     said = Counter((row.spacing, row.split) for row in rows)
     if len(said) > 1:
@@ -319,7 +243,7 @@ def _agreed(rows: Sequence[_Row]) -> tuple[Spacing, Split]:
     return next(iter(said))
 
 
-def _present(rows: list[_Row], images: Path, allow_missing: bool) -> tuple[list[_Row], list[str]]:
+def _present(rows: list[Row], images: Path, allow_missing: bool) -> tuple[list[Row], list[str]]:
     """Rows whose series has a folder, and a sentence about the others."""
     missing = {name for name in {row.folder for row in rows} if not (images / name).is_dir()}
     if not missing:
@@ -360,101 +284,3 @@ def _slice(path: Path) -> NDArray[np.int16]:
 
 def _numbers(slices: Range) -> range:
     return range(slices[0], slices[1] + 1)
-
-
-def _rows(path: Path) -> Iterator[_Row]:
-    """The rows of DL_info.csv."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError("missing-path", f"cannot read {path}: {error.strerror or error}") from error
-    table = csv.DictReader(text.splitlines())
-    missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-    if missing:
-        raise InputError("bad-csv", f"{path.name} lacks the column {', '.join(missing)}; it has {table.fieldnames}")
-    number = 0
-    for number, fields in enumerate(table, start=1):
-        try:
-            yield _row(fields)
-        except ValueError as error:
-            raise InputError("bad-csv", f"{path.name}, row {number}: {error}") from error
-    if number == 0:
-        raise InputError("bad-csv", f"{path.name} has no rows: download it again")
-
-
-def _row(fields: Mapping[str, str | None]) -> _Row:
-    match = FILE_NAME.match(fields["File_name"] or "")
-    if match is None:
-        raise ValueError(f"File_name must be like 000001_01_01_109.png, found {fields['File_name']!r}")
-    key_slice = int(match[5])
-    x1, y1, x2, y2 = (value - FIRST_PIXEL for value in _floats(fields, "Bounding_boxes", 4))
-    u, v, w = _floats(fields, "Normalized_lesion_location", 3)
-    first, last = _floats(fields, "Slice_range", 2)
-    x, y, z = _floats(fields, "Spacing_mm_px_", 3)
-    if not (x > 0 and y > 0 and z != 0):
-        raise ValueError(f"Spacing_mm_px_ must be x, y and z in mm, found {(x, y, z)}")
-    return _Row(
-        folder=match[1],
-        ids=(match[2], match[3], match[4]),
-        key_slice=key_slice,
-        mark=Mark(
-            (x1, y1, x2, y2), (key_slice, key_slice), TYPES[_code(fields, "Coarse_lesion_type", TYPES)], (u, v, w)
-        ),
-        noisy=_code(fields, "Possibly_noisy", (0, 1)) == 1,
-        around=(int(first), int(last)),
-        spacing=(x, y, z),
-        split=SPLITS[_code(fields, "Train_Val_Test", SPLITS)],
-    )
-
-
-def _floats(fields: Mapping[str, str | None], column: str, count: int) -> list[float]:
-    """The numbers of a field, separated by commas."""
-    try:
-        values = [float(text) for text in (fields[column] or "").split(",")]
-    except ValueError:
-        values = []
-    if len(values) != count or not np.isfinite(values).all():
-        raise ValueError(f"{column} must be {count} numbers, found {fields[column]!r}")
-    return values
-
-
-def _code(fields: Mapping[str, str | None], column: str, known: Collection[int]) -> int:
-    """The whole number of a field, one of those known."""
-    text = fields[column] or ""
-    values = [code for code in known if str(code) == text.strip()]
-    if not values:
-        raise ValueError(f"{column} must be one of {', '.join(map(str, known))}, found {text!r}")
-    return values[0]
-
-
-def _read_boxes(path: Path) -> dict[str, tuple[Mark, ...]]:
-    """Lesions of each fully annotated sub-volume."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("missing-path", f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError("bad-boxes", f"{path.name} is no JSON file: {error}") from error
-    if not isinstance(record, dict) or not record:
-        raise InputError("bad-boxes", f"{path.name} must map names of sub-volumes to lists of boxes")
-    return {name: tuple(_whole_mark(name, row) for row in rows) for name, rows in record.items()}
-
-
-def _whole_mark(name: str, row: Any) -> Mark:
-    """A lesion from its first and last voxel, which are widened by half a voxel to its box."""
-    try:
-        x1, y1, z1, x2, y2, z2 = (float(value) for value in row)
-    except (TypeError, ValueError):
-        raise InputError("bad-boxes", f"{name}: a box must be x1, y1, z1, x2, y2, z2, found {row}") from None
-    _, (first, last) = _sub_volume(name)
-    if not first <= z1 <= z2 <= last or not (z1.is_integer() and z2.is_integer()):
-        raise InputError("bad-boxes", f"{name}: z1 and z2 of a box must be slices {first} to {last}, found {row}")
-    return Mark((x1 - 0.5, y1 - 0.5, x2 + 0.5, y2 + 0.5), (int(z1), int(z2)))
-
-
-def _sub_volume(name: str) -> tuple[str, Range]:
-    """Folder of the series, and first and last slice, of a sub-volume's name."""
-    match = SUB_VOLUME.match(name)
-    if match is None:
-        raise InputError("bad-boxes", f"sub-volumes must be named like 000001_01_01_103-115, found {name!r}")
-    return match[1], (int(match[2]), int(match[3]))

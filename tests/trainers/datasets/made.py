@@ -54,7 +54,8 @@ def image(voxels: NDArray[np.int16], orientation: str = "LPS") -> SimpleITK.Imag
     made = SimpleITK.GetImageFromArray(voxels)
     made.SetSpacing(SPACING)
     made.SetOrigin(ORIGIN)
-    return SimpleITK.DICOMOrient(made, orientation)
+    oriented: SimpleITK.Image = SimpleITK.DICOMOrient(made, orientation)
+    return oriented
 
 
 def on_grid(recording: Recording, folder: Path) -> GridCase:

@@ -121,7 +121,7 @@ def test_noisy_marks_and_missing_series_are_counted(tmp_path: Path) -> None:
     assert len(data.recordings[0].load()[1].boxes) == 1
     assert data.left_out == (
         "1 marks of 1 series without images (000009_01_01)",
-        "1 marks that DL_info.csv calls possibly noisy",
+        "1 marks that DL_info.csv calls possibly noisy, and 0 series without any other",
     )
 
 
@@ -146,7 +146,7 @@ def test_missing_slice_is_named(tmp_path: Path, gone: int) -> None:
 )
 def test_bad_rows_are_refused(tmp_path: Path, changes: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_deeplesion(data_set(tmp_path, row(**changes)))
+        read_deeplesion(data_set(tmp_path, row() | changes))
 
 
 def test_rows_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
