@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
 from lnsdk.trainers.networks.lens import FULL_WINDOW
 from lnsdk.volume import Volume
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 GRID_SPACING = (0.8, 0.8, 2.0)
 """mm along x, y, z (LENS VI-A)."""
@@ -102,24 +105,45 @@ def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
     folder : Path
         Receives NAME.npy and NAME.json of every case.
     """
-    missing = outdated(plans, folder)
-    workers = min(available_cores(), max(len(missing), 1))
+    in_parallel("simulating cases", partial(_prepare_case, folder=folder), outdated(plans, folder))
+
+
+def in_parallel(title: str, task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do a task for every item in processes on all cores, with a progress bar; the first error ends it.
+
+    Parameters
+    ----------
+    title : str
+        Of the progress bar.
+    task : callable
+        Item to result; both, and the task itself, go between processes.
+    items : sequence
+        What to do it for.
+
+    Returns
+    -------
+    list
+        The results, in the order of the items.
+    """
+    workers = min(available_cores(), max(len(items), 1))
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        TrainingProgress("simulating cases", len(missing), 0) as progress,
+        TrainingProgress(title, len(items), 0) as progress,
     ):
         try:
-            for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
+            pending = [pool.submit(task, item) for item in items]
+            for done in as_completed(pending):
                 done.result()
                 progress.advance({})
         except BaseException:
             pool.shutdown(cancel_futures=True)  # said now, not when all the others are made
             raise
+    return [done.result() for done in pending]
 
 
 def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:
     """Plans whose case `folder` does not hold, or holds from another plan."""
-    return [plan for plan in plans if _stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
+    return [plan for plan in plans if stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
 
 
 def fingerprint(plan: CasePlan) -> str:
@@ -149,7 +173,7 @@ def _sources() -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def _stored_fingerprint(path: Path) -> str | None:
+def stored_fingerprint(path: Path) -> str | None:
     """What the case in a file was made from; None without a whole one."""
     if not (path.exists() and path.with_suffix(".npy").exists()):
         return None
@@ -163,11 +187,7 @@ def _prepare_case(plan: CasePlan, folder: Path) -> None:
 
 def write_grid_case(case: Case, folder: Path) -> None:
     """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
-    volume = case.volume
-    scale = np.asarray(volume.spacing) / GRID_SPACING
-    crop = _grid_crop(volume)
-    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=crop)
-    origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
+    grid, scale, origin = to_grid(case.volume)
     rows, owners = _slice_boxes(case, scale, origin, len(grid))
     ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
 
@@ -176,12 +196,38 @@ def write_grid_case(case: Case, folder: Path) -> None:
         GridCase(
             case.plan.id,
             case.plan.scope.name,
-            grid.astype(np.float16),
+            grid,
             Labels.of(rows, owners, [lesion.type for lesion in case.lesions], ignored=ignored),
             fingerprint=fingerprint(case.plan),
         ),
         folder,
     )
+
+
+class VolumeGrid(NamedTuple):
+    """A volume on the network's grid, cropped to the body.
+
+    Attributes
+    ----------
+    values : ndarray of float16, (z, y, x)
+        0..255.
+    scale : ndarray, (3,)
+        Grid samples per voxel along x, y, z.
+    origin : ndarray, (3,)
+        Grid index x, y, z of the crop's first sample: voxel v lies at ``v * scale - origin`` of `values`.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray
+    origin: np.ndarray
+
+
+def to_grid(volume: Volume) -> VolumeGrid:
+    """Resample a volume, its axes along LPS, and crop it as the runtime does (LENS VI-A)."""
+    crop = _grid_crop(volume)
+    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=crop)
+    origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
+    return VolumeGrid(grid.astype(np.float16), np.asarray(volume.spacing) / GRID_SPACING, origin)
 
 
 def store(case: GridCase, folder: Path) -> None:
@@ -279,9 +325,34 @@ def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, d
     z = np.arange(depth)
     at = (z + origin[2]) / scale[2]
     inside = (at >= truth.box[2]) & (at <= truth.box[5])
-    columns = [np.interp(at[inside], truth.slices, truth.slice_boxes[:, c]) for c in range(4)]
+    return sections(z[inside], truth.slices, truth.slice_boxes, scale, origin)
+
+
+def sections(
+    z: np.ndarray, slices: np.ndarray, slice_boxes: np.ndarray, scale: np.ndarray, origin: np.ndarray
+) -> np.ndarray:
+    """Cross-sections of a lesion on given grid slices, interpolated between native slices.
+
+    Parameters
+    ----------
+    z : ndarray of int, (N,)
+        Grid slices.
+    slices : ndarray, (K,)
+        Native slices that show the lesion, ascending; beyond them the first and the last one hold.
+    slice_boxes : ndarray, (K, 4)
+        Its box x1, y1, x2, y2 on each of them, in voxels.
+    scale, origin : ndarray, (3,)
+        Of `VolumeGrid`.
+
+    Returns
+    -------
+    ndarray, (N, 5)
+        z, x1, y1, x2, y2 in grid pixels.
+    """
+    at = (z + origin[2]) / scale[2]
+    columns = [np.interp(at, slices, slice_boxes[:, c]) for c in range(4)]
     boxes = np.stack(columns, axis=1) * np.tile(scale[:2], 2) - np.tile(origin[:2], 2)
-    return np.concatenate((z[inside, None], boxes), axis=1)
+    return np.concatenate((z[:, None], boxes), axis=1)
 
 
 def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
