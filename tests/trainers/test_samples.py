@@ -165,7 +165,7 @@ def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, m
     changes: list[dict[str, Any]] = [{"seed": 4}, {"lesions": 5}, {"phantom_seed": 6}, {"scope": SCOPES[1]}]
     for change in changes:
         assert outdated([replace(plan, **change)], tmp_path) == [replace(plan, **change)]
-    monkeypatch.setattr(samples, "_sources", lambda: "edited")
+    monkeypatch.setattr(samples, "code_digest", lambda: "edited")
     assert outdated([plan], tmp_path) == [plan]
     monkeypatch.undo()
     (tmp_path / f"{plan.id}.npy").unlink()

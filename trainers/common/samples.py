@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 
 import lnsdk.phantom
 from lnsdk import ops
-from lnsdk.ops.slices import grid_shape
+from lnsdk.ops.slices import Ranges, grid_shape
 from lnsdk.phantom import LesionTruth
 from lnsdk.pipelines.grid import cover
 from lnsdk.threads import available_cores
@@ -47,6 +47,9 @@ NOISE_HU = 12.0
 
 VISIBLE_SHARE = 0.5
 """A lesion cut by the crop's border counts when at least this share of its box is left, else it is ignored."""
+
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,30 @@ def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
     folder : Path
         Receives NAME.npy and NAME.json of every case.
     """
-    missing = outdated(plans, folder)
-    workers = min(available_cores(), max(len(missing), 1))
+    make_all(_prepare_case, outdated(plans, folder), folder, "simulating cases")
+
+
+def make_all(make: Callable[[Plan, Path], None], plans: Sequence[Plan], folder: Path, title: str) -> None:
+    """Call `make(plan, folder)` for every plan on all cores, with a progress bar; the first error stops the others.
+
+    Parameters
+    ----------
+    make : callable
+        A function of a module: it is called in processes of their own.
+    plans : sequence
+        What can be pickled.
+    folder : Path
+        Passed on.
+    title : str
+        Of the progress bar.
+    """
+    workers = min(available_cores(), max(len(plans), 1))
     with (
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        TrainingProgress("simulating cases", len(missing), 0) as progress,
+        TrainingProgress(title, len(plans), 0) as progress,
     ):
         try:
-            for done in as_completed([pool.submit(_prepare_case, plan, folder) for plan in missing]):
+            for done in as_completed([pool.submit(make, plan, folder) for plan in plans]):
                 done.result()
                 progress.advance({})
         except BaseException:
@@ -137,14 +156,14 @@ def fingerprint(plan: CasePlan) -> str:
         plan.phantom_seed,
         boxes,
         GRID_SPACING,
-        _sources(),
+        code_digest(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @cache
-def _sources() -> str:
-    """Digest of the code that makes cases."""
+def code_digest() -> str:
+    """Digest of the code that makes cases: phantoms, lesions, the simulation and this module."""
     files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), Path(simulation.__file__), Path(__file__)]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -163,25 +182,94 @@ def _prepare_case(plan: CasePlan, folder: Path) -> None:
 
 def write_grid_case(case: Case, folder: Path) -> None:
     """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
-    volume = case.volume
-    scale = np.asarray(volume.spacing) / GRID_SPACING
-    crop = _grid_crop(volume)
-    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=crop)
-    origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
-    rows, owners = _slice_boxes(case, scale, origin, len(grid))
-    ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
-
+    plan, frame = case.plan, grid_frame(case.volume)
+    names = [f"{plan.id}-lesion-{i}" for i in range(len(case.lesions))]
+    truth = grid_truth(case.lesions, names, case.labelled, frame)
+    labels = labels_of(truth, np.flatnonzero(truth.labelled[truth.owners]), frame.boxes(case.ignored))
     folder.mkdir(parents=True, exist_ok=True)
     store(
-        GridCase(
-            case.plan.id,
-            case.plan.scope.name,
-            grid.astype(np.float16),
-            Labels.of(rows, owners, [lesion.type for lesion in case.lesions], ignored=ignored),
-            fingerprint=fingerprint(case.plan),
-        ),
+        GridCase(plan.id, plan.scope.name, read_grid(case.volume, frame), labels, truth, fingerprint=fingerprint(plan)),
         folder,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class GridFrame:
+    """Where the network's grid lies in a volume.
+
+    Attributes
+    ----------
+    scale : ndarray, (3,)
+        Grid pixels per voxel along x, y, z.
+    ranges : ((z0, z1), (y0, y1), (x0, x1))
+        Part of the whole grid that is kept.
+    """
+
+    scale: np.ndarray
+    ranges: Ranges
+
+    @property
+    def origin(self) -> np.ndarray:
+        """First pixel that is kept, x, y, z."""
+        return np.asarray([start for start, _ in self.ranges[::-1]], np.float32)
+
+    @property
+    def depth(self) -> int:
+        """Number of slices."""
+        return self.ranges[0][1] - self.ranges[0][0]
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Boxes (N, 6) of the volume's voxels in grid pixels."""
+        return np.asarray(boxes * np.tile(self.scale, 2) - np.tile(self.origin, 2))
+
+
+def grid_frame(volume: Volume) -> GridFrame:
+    """The grid that the runtime would use: the whole length of a volume, in plane its body."""
+    _, rows, columns = ops.body_box(volume.voxels, volume.spacing)
+    count, height, width = grid_shape(volume.shape, volume.spacing, GRID_SPACING)
+    x, y, _ = (own / grid for own, grid in zip(volume.spacing, GRID_SPACING, strict=True))
+    ranges = (0, count), cover(rows, y, height), cover(columns, x, width)
+    return GridFrame(np.asarray(volume.spacing) / GRID_SPACING, ranges)
+
+
+def read_grid(volume: Volume, frame: GridFrame) -> np.ndarray:
+    """The volume on the grid: float16 (z, y, x), 0..255."""
+    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=frame.ranges)
+    return grid.astype(np.float16)
+
+
+def grid_truth(
+    lesions: Sequence[LesionTruth], identities: Sequence[str], labelled: Sequence[bool], frame: GridFrame
+) -> Truth:
+    """What is known of the lesions of a volume, on the grid.
+
+    Parameters
+    ----------
+    lesions : sequence of LesionTruth
+        Boxes in the volume's voxels.
+    identities : sequence of str
+        Their names.
+    labelled : sequence of bool
+        Whether they carry a label.
+    frame : GridFrame
+        Of the volume.
+    """
+    rows = [_lesion_on_grid(lesion, frame) for lesion in lesions]
+    return Truth.of(
+        frame.boxes(np.asarray([lesion.box for lesion in lesions], np.float64).reshape(-1, 6)),
+        [lesion.type for lesion in lesions],
+        [lesion.diameter_mm for lesion in lesions],
+        identities,
+        labelled,
+        np.concatenate([np.zeros((0, 5)), *rows]),
+        np.repeat(np.arange(len(lesions)), [len(own) for own in rows]),
+    )
+
+
+def labels_of(truth: Truth, rows: np.ndarray, ignored: np.ndarray) -> Labels:
+    """Labels that hold the chosen rows of a truth, and of its lesions only those that have one."""
+    lesions, owners = np.unique(truth.owners[rows], return_inverse=True)
+    return Labels.of(truth.rows[rows], owners, [truth.types[lesion] for lesion in lesions], ignored=ignored)
 
 
 def store(case: GridCase, folder: Path) -> None:
@@ -254,33 +342,13 @@ def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, 
     return _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
 
 
-def _grid_crop(volume: Volume) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Output index ranges (z, y, x) of the grid that the runtime would use."""
-    _, rows, columns = ops.body_box(volume.voxels, volume.spacing)
-    count, height, width = grid_shape(volume.shape, volume.spacing, GRID_SPACING)
-    x, y, _ = (own / grid for own, grid in zip(volume.spacing, GRID_SPACING, strict=True))
-    return (0, count), cover(rows, y, height), cover(columns, x, width)
-
-
-def _slice_boxes(case: Case, scale: np.ndarray, origin: np.ndarray, depth: int) -> tuple[list[list[float]], list[int]]:
-    """Rows z, x1, y1, x2, y2 of the labelled lesions on every grid slice, and the lesion of each row."""
-    rows: list[list[float]] = []
-    owners: list[int] = []
-    for i, (truth, labelled) in enumerate(zip(case.lesions, case.labelled, strict=True)):
-        if labelled:
-            boxes = _lesion_on_grid(truth, scale, origin, depth)
-            rows += boxes.tolist()
-            owners += [i] * len(boxes)
-    return rows, owners
-
-
-def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, depth: int) -> np.ndarray:
+def _lesion_on_grid(truth: LesionTruth, frame: GridFrame) -> np.ndarray:
     """Cross-sections of a lesion on the grid slices: rows z, x1, y1, x2, y2; interpolated between native slices."""
-    z = np.arange(depth)
-    at = (z + origin[2]) / scale[2]
+    z = np.arange(frame.depth)
+    at = (z + frame.origin[2]) / frame.scale[2]
     inside = (at >= truth.box[2]) & (at <= truth.box[5])
     columns = [np.interp(at[inside], truth.slices, truth.slice_boxes[:, c]) for c in range(4)]
-    boxes = np.stack(columns, axis=1) * np.tile(scale[:2], 2) - np.tile(origin[:2], 2)
+    boxes = np.stack(columns, axis=1) * np.tile(frame.scale[:2], 2) - np.tile(frame.origin[:2], 2)
     return np.concatenate((z[inside, None], boxes), axis=1)
 
 
