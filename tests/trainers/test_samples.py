@@ -10,19 +10,13 @@ import pytest
 
 from lnsdk.errors import InputError
 from lnsdk.pipelines.grid import make_grid
-from lnsdk.trainers.common import samples
+from lnsdk.trainers.common import cases
 from lnsdk.trainers.common.backgrounds import Background, Role
+from lnsdk.trainers.common.cases import GridCase, fingerprint, outdated, prepare_cases, read_grid_cases, write_grid_case
 from lnsdk.trainers.common.evaluation import EvaluationCase
+from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.samples import (
-    GridCase,
-    draw_sample,
-    fingerprint,
-    outdated,
-    prepare_cases,
-    read_grid_cases,
-    write_grid_case,
-)
+from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import (
     FULL_SCOPE,
     SCOPES,
@@ -60,7 +54,7 @@ def bright_case(shape: tuple[int, int, int] = (12, 300, 320)) -> GridCase:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_box_follows_the_augmented_lesion(seed: int) -> None:
-    sample = draw_sample([bright_case()], np.random.default_rng(seed), 224, positive=True)
+    sample = Dataset("universal", [bright_case()]).draw(np.random.default_rng(seed), 224, positive=True)
     assert sample.slices.shape == (9, 224, 224)
     ((x1, y1, x2, y2),) = sample.boxes.tolist()
     rows, columns = np.nonzero(sample.slices[4].numpy() > 75)
@@ -76,18 +70,20 @@ def test_rare_types_are_drawn_as_often_as_common_ones() -> None:
     types = ("liver",) * 9 + ("muscle_mass",)
     grid = np.broadcast_to(np.arange(1000, dtype=np.float16) / 4, (9, 32, 1000))
     case = GridCase("both", "universal", grid, Labels.of(boxes, np.arange(10), types))
-    rng = np.random.default_rng(0)
-    right = sum(draw_sample([case], rng, 32, positive=True).slices.max() > 150 for _ in range(100))
+    rng, dataset = np.random.default_rng(0), Dataset("universal", [case])
+    right = sum(dataset.draw(rng, 32, positive=True, balance=True).slices.max() > 150 for _ in range(100))
     assert 35 < right < 65
 
 
 def test_samples_follow_the_generator() -> None:
-    first, second = (draw_sample([bright_case()], np.random.default_rng(4), 64, positive=False) for _ in range(2))
+    first, second = (
+        Dataset("universal", [bright_case()]).draw(np.random.default_rng(4), 64, positive=False) for _ in range(2)
+    )
     assert (first.slices == second.slices).all()
 
 
 def test_window_beyond_the_grid_is_air() -> None:
-    sample = draw_sample([bright_case((3, 40, 40))], np.random.default_rng(0), 64, positive=False)
+    sample = Dataset("universal", [bright_case((3, 40, 40))]).draw(np.random.default_rng(0), 64, positive=False)
     assert (sample.slices == 0).any()
     assert (sample.slices > 50).any()
 
@@ -120,7 +116,7 @@ def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridC
 
 def test_grid_is_the_one_of_the_runtime(plan: CasePlan, grid_case: GridCase) -> None:
     volume = make_case(plan).volume
-    settings = replace(runtime_settings(10, 10), spacing=samples.GRID_SPACING, window=FULL_WINDOW)
+    settings = replace(runtime_settings(10, 10), spacing=GRID_SPACING, window=FULL_WINDOW)
     grid = make_grid(volume, settings, "body")
     assert grid is not None
     height, width = grid.rows[1] - grid.rows[0], grid.columns[1] - grid.columns[0]
@@ -165,7 +161,7 @@ def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, m
     changes: list[dict[str, Any]] = [{"seed": 4}, {"lesions": 5}, {"phantom_seed": 6}, {"scope": SCOPES[1]}]
     for change in changes:
         assert outdated([replace(plan, **change)], tmp_path) == [replace(plan, **change)]
-    monkeypatch.setattr(samples, "_sources", lambda: "edited")
+    monkeypatch.setattr(cases, "code_digest", lambda: "edited")
     assert outdated([plan], tmp_path) == [plan]
     monkeypatch.undo()
     (tmp_path / f"{plan.id}.npy").unlink()

@@ -1,40 +1,18 @@
-"""Training samples from simulated cases: cases on the network's grid, and augmented nine-slice crops of them."""
+"""Training samples: augmented nine-slice crops of the cases of a data set."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from functools import cache, partial
-from multiprocessing import get_context
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import lnsdk.phantom
-from lnsdk import ops
-from lnsdk.ops.slices import grid_shape
-from lnsdk.phantom import LesionTruth
-from lnsdk.pipelines.grid import cover
-from lnsdk.threads import available_cores
-from lnsdk.trainers.common import simulation
-from lnsdk.trainers.common.labels import Labels, Truth
-from lnsdk.trainers.common.progress import TrainingProgress
-from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
-from lnsdk.trainers.networks.lens import FULL_WINDOW
-from lnsdk.volume import Volume
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-GRID_SPACING = (0.8, 0.8, 2.0)
-"""mm along x, y, z (LENS VI-A)."""
+from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.labels import Labels
 
 GROUP = 9
 """Slices of a 2.5D sample: three images of three slices (LENS VI-B)."""
@@ -53,39 +31,6 @@ VISIBLE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class GridCase:
-    """A case on the network's grid, ready to be sampled.
-
-    Attributes
-    ----------
-    name : str
-        Of the case.
-    expert : str
-        Name of the scope that labelled it.
-    grid : ndarray of float16, (z, y, x)
-        Values 0..255, mapped from the file.
-    labels : Labels
-        What a training may know.
-    truth : Truth or None
-        Every lesion of a simulated case; None for a recorded one.
-    patient, study, series : str
-        Whom the volume shows, when, and which reconstruction of that it is (LENS V-B). Empty where unknown.
-    fingerprint : str
-        Of everything that the case was made from.
-    """
-
-    name: str
-    expert: str
-    grid: np.ndarray
-    labels: Labels
-    truth: Truth | None = None
-    patient: str = ""
-    study: str = ""
-    series: str = ""
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True)
 class Sample:
     """One crop: slices (9, size, size) in 0..255, and the boxes (N, 4) of `Labels` on its centre slice."""
 
@@ -95,284 +40,87 @@ class Sample:
     ignored: Tensor
 
 
-def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
-    """Make every case that `folder` does not hold yet, or holds from another plan, on all cores, with a progress bar.
+class Dataset:
+    """Cases that share a label scope, ready to be drawn from.
 
     Parameters
     ----------
-    plans : iterable of CasePlan
-        What to make.
-    folder : Path
-        Receives NAME.npy and NAME.json of every case.
-    """
-    in_parallel("simulating cases", partial(_prepare_case, folder=folder), outdated(plans, folder))
-
-
-def in_parallel(title: str, task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Do a task for every item in processes on all cores, with a progress bar; the first error ends it.
-
-    Parameters
-    ----------
-    title : str
-        Of the progress bar.
-    task : callable
-        Item to result; both, and the task itself, go between processes.
-    items : sequence
-        What to do it for.
-
-    Returns
-    -------
-    list
-        The results, in the order of the items.
-    """
-    workers = min(available_cores(), max(len(items), 1))
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        TrainingProgress(title, len(items), 0) as progress,
-    ):
-        try:
-            pending = [pool.submit(task, item) for item in items]
-            for done in as_completed(pending):
-                done.result()
-                progress.advance({})
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # said now, not when all the others are made
-            raise
-    return [done.result() for done in pending]
-
-
-def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:
-    """Plans whose case `folder` does not hold, or holds from another plan."""
-    return [plan for plan in plans if stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
-
-
-def fingerprint(plan: CasePlan) -> str:
-    """Digest of everything that decides a case: its plan, the data's place in the catalogue, and the code.
-
-    The code is that of the phantoms and lesions, of the simulation and of this module.
-    """
-    background = plan.background
-    boxes = [] if background is None else [background.suspicious.tolist(), background.liver.tolist()]
-    parts = [
-        *asdict(plan.scope).values(),
-        plan.seed,
-        plan.lesions,
-        None if background is None else background.id,
-        plan.phantom_seed,
-        boxes,
-        GRID_SPACING,
-        _sources(),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-@cache
-def _sources() -> str:
-    """Digest of the code that makes cases."""
-    files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), Path(simulation.__file__), Path(__file__)]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def stored_fingerprint(path: Path) -> str | None:
-    """What the case in a file was made from; None without a whole one."""
-    if not (path.exists() and path.with_suffix(".npy").exists()):
-        return None
-    stored = json.loads(path.read_text()).get("fingerprint")
-    return None if stored is None else str(stored)
-
-
-def _prepare_case(plan: CasePlan, folder: Path) -> None:
-    write_grid_case(make_case(plan), folder)
-
-
-def write_grid_case(case: Case, folder: Path) -> None:
-    """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
-    grid, scale, origin = to_grid(case.volume)
-    rows, owners = _slice_boxes(case, scale, origin, len(grid))
-    ignored = case.ignored * np.tile(scale, 2) - np.tile(origin, 2)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    store(
-        GridCase(
-            case.plan.id,
-            case.plan.scope.name,
-            grid,
-            Labels.of(rows, owners, [lesion.type for lesion in case.lesions], ignored=ignored),
-            fingerprint=fingerprint(case.plan),
-        ),
-        folder,
-    )
-
-
-class VolumeGrid(NamedTuple):
-    """A volume on the network's grid, cropped to the body.
+    name : str
+        Of the data set.
+    cases : sequence of GridCase
+        Its volumes.
 
     Attributes
     ----------
-    values : ndarray of float16, (z, y, x)
-        0..255.
-    scale : ndarray, (3,)
-        Grid samples per voxel along x, y, z.
-    origin : ndarray, (3,)
-        Grid index x, y, z of the crop's first sample: voxel v lies at ``v * scale - origin`` of `values`.
+    lesions : int
+        Labelled lesions: what an epoch draws once each.
     """
 
-    values: np.ndarray
-    scale: np.ndarray
-    origin: np.ndarray
+    def __init__(self, name: str, cases: Sequence[GridCase]) -> None:
+        self.name = name
+        self.cases = tuple(cases)
+        self._places = [
+            (case, case.labels.boxes[case.labels.lesion == lesion])
+            for case in self.cases
+            for lesion in np.unique(case.labels.lesion)
+        ]
+        types = [case.labels.types[lesion] for case in self.cases for lesion in np.unique(case.labels.lesion)]
+        self._by_type = [np.flatnonzero(np.array(types) == name) for name in sorted(set(types))]
+        self._open = [case for case in self.cases if case.labels.slices is None or len(case.labels.slices)]
+        self.lesions = len(self._places)
 
+    def draw(self, rng: np.random.Generator, size: int, positive: bool, balance: bool = False) -> Sample:
+        """Draw a random augmented crop.
 
-def to_grid(volume: Volume) -> VolumeGrid:
-    """Resample a volume, its axes along LPS, and crop it as the runtime does (LENS VI-A)."""
-    crop = _grid_crop(volume)
-    grid = ops.resample_window(volume.voxels, volume.spacing, GRID_SPACING, window=FULL_WINDOW, crop=crop)
-    origin = np.asarray([crop[2][0], crop[1][0], crop[0][0]], np.float32)
-    return VolumeGrid(grid.astype(np.float16), np.asarray(volume.spacing) / GRID_SPACING, origin)
+        Parameters
+        ----------
+        rng : Generator
+            Decides everything.
+        size : int
+            Side of the crop in pixels, a multiple of 16.
+        positive : bool
+            Around a labelled lesion, or anywhere on the slices that the labels leave open.
+        balance : bool
+            Draw each lesion type as often as the others, and not each lesion.
 
+        Returns
+        -------
+        Sample
 
-def store(case: GridCase, folder: Path) -> None:
-    """Write a case as NAME.npy and NAME.json; a description without its grid is never left behind."""
-    record = {
-        "expert": case.expert,
-        "labels": case.labels.record(),
-        "truth": None if case.truth is None else case.truth.record(),
-        "patient": case.patient,
-        "study": case.study,
-        "series": case.series,
-        "fingerprint": case.fingerprint,
-    }
-    path = folder / f"{case.name}.json"
-    path.unlink(missing_ok=True)  # an interruption from here on leaves no description of another grid
-    partial = folder / f"{case.name}.partial"
-    with partial.open("wb") as file:
-        np.save(file, case.grid)
-    partial.replace(path.with_suffix(".npy"))
-    partial.write_text(json.dumps(record))
-    partial.replace(path)
+        Raises
+        ------
+        ValueError
+            When the data set has no place of that kind.
+        """
+        case, z, center = self._labelled_place(rng, balance) if positive else self._any_place(rng)
+        side = round(size / rng.uniform(*SCALES))
+        reach = side // 2 - SHIFT if positive else 0
+        offset = rng.integers(-reach, reach + 1, 2) if reach > 0 else np.zeros(2, np.int64)
+        corner = np.round(center).astype(np.int64) + offset - side // 2
+        corner = _over_grid(corner, case.grid.shape, side) + rng.integers(-SHIFT, SHIFT + 1, 2)
+        window = _read_window(case.grid, z, corner, side)
+        return _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
 
+    def _labelled_place(self, rng: np.random.Generator, balance: bool) -> tuple[GridCase, int, np.ndarray]:
+        """A labelled lesion, one of its slices, and its centre there (x, y)."""
+        if not self._places:
+            raise ValueError(f"data set {self.name!r} has no labelled lesion to draw a sample around")
+        if balance:
+            of_type = self._by_type[int(rng.integers(len(self._by_type)))]
+            case, rows = self._places[int(of_type[rng.integers(len(of_type))])]
+        else:
+            case, rows = self._places[int(rng.integers(len(self._places)))]
+        row = rows[rng.integers(len(rows))]
+        return case, int(row[0]), (row[1:3] + row[3:5]) / 2
 
-def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
-    """The named cases under `folder`, in the order of their names."""
-    cases = []
-    for path in sorted(folder / f"{name}.json" for name in names):
-        record = json.loads(path.read_text())
-        cases.append(
-            GridCase(
-                path.stem,
-                record["expert"],
-                np.load(path.with_suffix(".npy"), mmap_mode="r"),
-                Labels.of(**record["labels"]),
-                None if record["truth"] is None else Truth.of(**record["truth"]),
-                record["patient"],
-                record["study"],
-                record["series"],
-                record["fingerprint"],
-            )
-        )
-    return cases
-
-
-def draw_sample(cases: Sequence[GridCase], rng: np.random.Generator, size: int, positive: bool) -> Sample:
-    """Draw a random augmented crop.
-
-    Parameters
-    ----------
-    cases : sequence of GridCase
-        Cases of one dataset.
-    rng : Generator
-        Decides everything.
-    size : int
-        Side of the crop in pixels, a multiple of 16.
-    positive : bool
-        Around a labelled lesion (each type equally likely, then each lesion of it), or anywhere.
-
-    Returns
-    -------
-    Sample
-    """
-    case, z, center = _labelled_place(cases, rng) if positive else _any_place(cases, rng)
-    side = round(size / rng.uniform(*SCALES))
-    reach = side // 2 - SHIFT if positive else 0
-    offset = rng.integers(-reach, reach + 1, 2) if reach > 0 else np.zeros(2, np.int64)
-    corner = np.round(center).astype(np.int64) + offset - side // 2
-    corner = _over_grid(corner, case.grid.shape, side) + rng.integers(-SHIFT, SHIFT + 1, 2)
-    window = _read_window(case.grid, z, corner, side)
-    return _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
-
-
-def _grid_crop(volume: Volume) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Output index ranges (z, y, x) of the grid that the runtime would use."""
-    _, rows, columns = ops.body_box(volume.voxels, volume.spacing)
-    count, height, width = grid_shape(volume.shape, volume.spacing, GRID_SPACING)
-    x, y, _ = (own / grid for own, grid in zip(volume.spacing, GRID_SPACING, strict=True))
-    return (0, count), cover(rows, y, height), cover(columns, x, width)
-
-
-def _slice_boxes(case: Case, scale: np.ndarray, origin: np.ndarray, depth: int) -> tuple[list[list[float]], list[int]]:
-    """Rows z, x1, y1, x2, y2 of the labelled lesions on every grid slice, and the lesion of each row."""
-    rows: list[list[float]] = []
-    owners: list[int] = []
-    for i, (truth, labelled) in enumerate(zip(case.lesions, case.labelled, strict=True)):
-        if labelled:
-            boxes = _lesion_on_grid(truth, scale, origin, depth)
-            rows += boxes.tolist()
-            owners += [i] * len(boxes)
-    return rows, owners
-
-
-def _lesion_on_grid(truth: LesionTruth, scale: np.ndarray, origin: np.ndarray, depth: int) -> np.ndarray:
-    """Cross-sections of a lesion on the grid slices: rows z, x1, y1, x2, y2; interpolated between native slices."""
-    z = np.arange(depth)
-    at = (z + origin[2]) / scale[2]
-    inside = (at >= truth.box[2]) & (at <= truth.box[5])
-    return sections(z[inside], truth.slices, truth.slice_boxes, scale, origin)
-
-
-def sections(
-    z: np.ndarray, slices: np.ndarray, slice_boxes: np.ndarray, scale: np.ndarray, origin: np.ndarray
-) -> np.ndarray:
-    """Cross-sections of a lesion on given grid slices, interpolated between native slices.
-
-    Parameters
-    ----------
-    z : ndarray of int, (N,)
-        Grid slices.
-    slices : ndarray, (K,)
-        Native slices that show the lesion, ascending; beyond them the first and the last one hold.
-    slice_boxes : ndarray, (K, 4)
-        Its box x1, y1, x2, y2 on each of them, in voxels.
-    scale, origin : ndarray, (3,)
-        Of `VolumeGrid`.
-
-    Returns
-    -------
-    ndarray, (N, 5)
-        z, x1, y1, x2, y2 in grid pixels.
-    """
-    at = (z + origin[2]) / scale[2]
-    columns = [np.interp(at, slices, slice_boxes[:, c]) for c in range(4)]
-    boxes = np.stack(columns, axis=1) * np.tile(scale[:2], 2) - np.tile(origin[:2], 2)
-    return np.concatenate((z[:, None], boxes), axis=1)
-
-
-def _labelled_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
-    """A labelled lesion, one of its slices, and its centre there (x, y)."""
-    lesions = [(case, lesion) for case in cases for lesion in np.unique(case.labels.lesion)]
-    types = np.array([case.labels.types[lesion] for case, lesion in lesions])
-    case, lesion = lesions[rng.choice(np.flatnonzero(types == rng.choice(np.unique(types))))]
-    row = case.labels.boxes[rng.choice(np.flatnonzero(case.labels.lesion == lesion))]
-    return case, int(row[0]), (row[1:3] + row[3:5]) / 2
-
-
-def _any_place(cases: Sequence[GridCase], rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
-    """A place anywhere on the slices of a case that samples may be centred on."""
-    open_cases = [case for case in cases if case.labels.slices is None or len(case.labels.slices)]
-    if not open_cases:
-        raise ValueError("cases must have slices to draw from: Labels.slices is empty for all of them")
-    case = open_cases[int(rng.integers(len(open_cases)))]
-    depth, height, width = case.grid.shape
-    slices = np.arange(depth) if case.labels.slices is None else case.labels.slices
-    return case, int(slices[rng.integers(len(slices))]), rng.uniform((0, 0), (width, height))
+    def _any_place(self, rng: np.random.Generator) -> tuple[GridCase, int, np.ndarray]:
+        """A place anywhere on the slices of a case that samples may be centred on."""
+        if not self._open:
+            raise ValueError(f"data set {self.name!r} has no slice to draw from: Labels.slices is empty everywhere")
+        case = self._open[int(rng.integers(len(self._open)))]
+        depth, height, width = case.grid.shape
+        slices = np.arange(depth) if case.labels.slices is None else case.labels.slices
+        return case, int(slices[rng.integers(len(slices))]), rng.uniform((0, 0), (width, height))
 
 
 def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarray:

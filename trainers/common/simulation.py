@@ -149,9 +149,9 @@ def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int
     -------
     list of CasePlan
     """
-    _check(seed, training_phantoms(phantoms))
+    check_phantoms(seed, training_phantoms(phantoms))
     plans: list[CasePlan] = []
-    phantom = _first_phantom("train", seed)
+    phantom = first_phantom("train", seed)
     for s, scope in enumerate(SCOPES):
         for b, (repeat, background) in enumerate(product(range(scope.size), backgrounds)):
             name = f"{scope.name}-{background.id}-{repeat}"
@@ -190,14 +190,14 @@ def plan_evaluation(
     -------
     list of CasePlan
     """
-    _check(seed, phantoms)
+    check_phantoms(seed, phantoms)
     plans = []
     for b, background in enumerate(backgrounds):
         for r in range(repeats):
             name = f"{background.id}-{seed}-{r}"
             plans.append(CasePlan(name, FULL_SCOPE, _seed(role, seed, b, r, 0), lesions, background))
     for p in range(phantoms):
-        phantom = _first_phantom(role, seed) + p
+        phantom = first_phantom(role, seed) + p
         insertion = _seed(role, seed, p, 0, 1)
         plans.append(CasePlan(f"phantom-{phantom}", FULL_SCOPE, insertion, lesions, phantom_seed=phantom))
     return plans
@@ -219,7 +219,8 @@ def make_case(plan: CasePlan, contrast_scale: float = 1.0) -> Case:
     """
     rng = np.random.default_rng(plan.seed)
     volume, organs, ignored = _background(plan)
-    specs = draw_lesions(volume, organs, plan.lesions, rng, types=_drawn_types(plan, rng), keep_out=ignored)
+    types = drawn_types(plan.scope, plan.lesions, rng)
+    specs = draw_lesions(volume, organs, plan.lesions, rng, types=types, keep_out=ignored)
     volume, truths = insert_lesions(volume, specs, rng, contrast_scale=contrast_scale)
     labelled = tuple(t.type in plan.scope.types and bool(rng.random() < plan.scope.labelled) for t in truths)
     return Case(plan, volume, truths, labelled, ignored)
@@ -253,13 +254,21 @@ def check_seed(seed: int) -> None:
         raise InputError("seed", f"seed must be from 0 to {SEEDS - 1}, got {seed}")
 
 
-def _check(seed: int, phantoms: int) -> None:
+def check_phantoms(seed: int, phantoms: int) -> None:
+    """Refuse a set whose phantoms could be another set's.
+
+    Raises
+    ------
+    InputError
+        ``seed``, ``phantoms``.
+    """
     check_seed(seed)
     if phantoms > PHANTOM_ROOM:
         raise InputError("phantoms", f"a set may use {PHANTOM_ROOM} phantom CTs at most, got {phantoms}")
 
 
-def _first_phantom(role: Role, seed: int) -> int:
+def first_phantom(role: Role, seed: int) -> int:
+    """Seed of the first phantom of a set; the others follow it."""
     return PHANTOM_SEEDS[role] + seed * PHANTOM_ROOM
 
 
@@ -278,9 +287,14 @@ def _background(plan: CasePlan) -> tuple[Volume, np.ndarray, np.ndarray]:
         slices, spacing = _phantom_scan(plan.phantom_seed)
         phantom = chest_phantom(plan.phantom_seed, slices=slices, spacing=spacing)
         return phantom.volume, phantom.organs, np.zeros((0, 6), np.float32)
-    volume, axes = to_lps_axes(read(plan.background.path))
-    organs = organ_map(volume, axes.boxes_from_source(plan.background.liver))
-    return volume, organs, axes.boxes_from_source(plan.background.suspicious)
+    return read_background(plan.background)
+
+
+def read_background(background: Background) -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Volume of a real CT, axes turned to left, posterior, superior; its organ map; boxes (K, 6) to ignore in it."""
+    volume, axes = to_lps_axes(read(background.path))
+    organs = organ_map(volume, axes.boxes_from_source(background.liver))
+    return volume, organs, axes.boxes_from_source(background.suspicious)
 
 
 def _phantom_scan(seed: int) -> tuple[int, tuple[float, float, float]]:
@@ -291,11 +305,11 @@ def _phantom_scan(seed: int) -> tuple[int, tuple[float, float, float]]:
     return int(rng.uniform(140.0, 220.0) / thickness), (in_plane, in_plane, thickness)
 
 
-def _drawn_types(plan: CasePlan, rng: np.random.Generator) -> tuple[str, ...] | None:
+def drawn_types(scope: Scope, lesions: int, rng: np.random.Generator) -> tuple[str, ...] | None:
     """Types to draw from; single-type cases draw their own type more often than the others."""
-    if plan.scope.types == tuple(LESION_TYPES):
+    if scope.types == tuple(LESION_TYPES):
         return None
-    others = tuple(t for t in LESION_TYPES if t not in plan.scope.types)
-    own = round(plan.lesions * SCOPE_SHARE)
-    picked = [*rng.choice(plan.scope.types, own), *rng.choice(others, plan.lesions - own)]
+    others = tuple(t for t in LESION_TYPES if t not in scope.types)
+    own = round(lesions * SCOPE_SHARE)
+    picked = [*rng.choice(scope.types, own), *rng.choice(others, lesions - own)]
     return tuple(str(t) for t in picked)

@@ -13,19 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.trainers.common import samples
+from lnsdk.trainers.common import cases, grid
+from lnsdk.trainers.common.cases import GridCase, store, stored_fingerprint
 from lnsdk.trainers.common.evaluation import EvaluationCase
+from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.samples import (
-    GRID_SPACING,
-    GridCase,
-    VolumeGrid,
-    in_parallel,
-    sections,
-    store,
-    stored_fingerprint,
-    to_grid,
-)
+from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.datasets.recording import Annotations, Recording
 
 
@@ -57,7 +50,7 @@ def prepare_recordings(recordings: Sequence[Recording], folder: str | Path) -> t
     recordings : sequence of Recording
         Of one or more data sets.
     folder : str or Path
-        Receives NAME.npy and NAME.json of every recording, as `lnsdk.trainers.common.samples.read_grid_cases` takes
+        Receives NAME.npy and NAME.json of every recording, as `lnsdk.trainers.common.cases.read_grid_cases` takes
         them.
 
     Returns
@@ -101,14 +94,14 @@ def write_recording(recording: Recording, folder: Path) -> str:
         What was left out; empty when nothing was.
     """
     volume, annotations = recording.load()
-    grid = to_grid(volume)
-    rows = grid_rows(annotations, grid)
+    frame = grid_frame(volume)
+    rows = grid_rows(annotations, frame)
     folder.mkdir(parents=True, exist_ok=True)
     store(
         GridCase(
             recording.name,
             recording.expert,
-            grid.values,
+            read_grid(volume, frame),
             Labels.of(rows.boxes, rows.lesion, annotations.types),
             patient=recording.patient,
             study=recording.study,
@@ -120,7 +113,7 @@ def write_recording(recording: Recording, folder: Path) -> str:
     return f"{recording.name}: {rows.outside} boxes beside the body" if rows.outside else ""
 
 
-def grid_rows(annotations: Annotations, grid: VolumeGrid) -> GridRows:
+def grid_rows(annotations: Annotations, frame: GridFrame) -> GridRows:
     """Bring annotations onto the grid.
 
     A whole lesion has a box on every grid slice inside it, interpolated between the slices of the volume, or on the
@@ -130,7 +123,7 @@ def grid_rows(annotations: Annotations, grid: VolumeGrid) -> GridRows:
     ----------
     annotations : Annotations
         In voxels.
-    grid : VolumeGrid
+    frame : GridFrame
         Of the volume.
     """
     boxes = [np.zeros((0, 5))]
@@ -138,10 +131,10 @@ def grid_rows(annotations: Annotations, grid: VolumeGrid) -> GridRows:
     for lesion in np.unique(annotations.lesion):
         own = annotations.boxes[annotations.lesion == lesion]
         parts = [own] if annotations.whole else np.split(own, len(own))
-        boxes += [_on_grid(part[np.argsort(part[:, 0])], grid, annotations.whole) for part in parts]
+        boxes += [_on_grid(part[np.argsort(part[:, 0])], frame, annotations.whole) for part in parts]
         owners += [np.full(len(rows), lesion) for rows in boxes[-len(parts) :]]
     rows, lesions = np.concatenate(boxes), np.concatenate(owners)
-    _, height, width = grid.values.shape
+    _, height, width = (stop - start for start, stop in frame.ranges)
     inside = (rows[:, 1:3] < (width - 0.5, height - 0.5)).all(axis=1) & (rows[:, 3:5] > -0.5).all(axis=1)
     return GridRows(rows[inside], lesions[inside], int(np.count_nonzero(~inside)))
 
@@ -189,15 +182,15 @@ def evaluation_case(recording: Recording) -> EvaluationCase:
     )
 
 
-def _on_grid(own: NDArray[np.float64], grid: VolumeGrid, whole: bool) -> NDArray[np.float64]:
+def _on_grid(own: NDArray[np.float64], frame: GridFrame, whole: bool) -> NDArray[np.float64]:
     """Rows of one lesion on the grid slices that show it."""
-    last = len(grid.values) - 1
-    low, high = (own[[0, -1], 0] + (-0.5, 0.5)) * grid.scale[2] - grid.origin[2]
+    last = frame.depth - 1
+    low, high = (own[[0, -1], 0] + (-0.5, 0.5)) * frame.scale[2] - frame.origin[2]
     z = np.arange(max(int(np.ceil(low)), 0), min(int(np.floor(high)), last) + 1)
     if not whole or len(z) == 0:
-        middle = own[[0, -1], 0].mean() * grid.scale[2] - grid.origin[2]
+        middle = own[[0, -1], 0].mean() * frame.scale[2] - frame.origin[2]
         z = np.array([np.clip(round(middle), 0, last)])
-    return np.asarray(sections(z, own[:, 0], own[:, 1:], grid.scale, grid.origin))
+    return np.asarray(sections(z, own[:, 0], own[:, 1:], frame))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -209,5 +202,5 @@ def _stamp(path: Path) -> tuple[int, int]:
 @cache
 def _sources() -> str:
     """Digest of the code that makes cases of recordings."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(samples.__file__)]
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(cases.__file__), Path(grid.__file__)]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

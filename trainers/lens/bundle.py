@@ -33,7 +33,7 @@ from lnsdk.pipelines.features import images
 from lnsdk.pipelines.grid import make_grid
 from lnsdk.pipelines.proposals import decode_proposals, pad_rois
 from lnsdk.pipelines.settings import Settings, read_settings
-from lnsdk.trainers.common.samples import GRID_SPACING
+from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.graphs import lens_graphs

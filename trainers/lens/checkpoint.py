@@ -14,6 +14,7 @@ from torch import nn
 
 from lnsdk.errors import InputError
 
+
 @dataclass
 class State:
     """What a checkpoint holds besides weights and optimizer: the steps done and the losses of each."""

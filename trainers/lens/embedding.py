@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, smooth_l1_loss
 
 from lnsdk.errors import InputError
+from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.labels import UNKNOWN
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
-from lnsdk.trainers.common.samples import GRID_SPACING, NOISE_HU, GridCase, read_slices
+from lnsdk.trainers.common.samples import NOISE_HU, read_slices
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
 from lnsdk.trainers.lens.mining.delta import DeltaChoice

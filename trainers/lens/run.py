@@ -13,11 +13,11 @@ from lnsdk.errors import InputError
 from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import load_backgrounds
+from lnsdk.trainers.common.cases import prepare_cases, read_grid_cases
 from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
 from lnsdk.trainers.common.evaluation import run as run_cases
 from lnsdk.trainers.common.evaluation_report import write_report
 from lnsdk.trainers.common.progress import TrainingProgress
-from lnsdk.trainers.common.samples import prepare_cases
 from lnsdk.trainers.common.simulation import (
     SCOPES,
     CasePlan,
@@ -31,7 +31,7 @@ from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
 from lnsdk.trainers.lens.card import model_card
 from lnsdk.trainers.lens.checkpoint import first_line
 from lnsdk.trainers.lens.settings import LensSettings
-from lnsdk.trainers.lens.train import train
+from lnsdk.trainers.lens.train import by_expert, train
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.lens import Lens
 
@@ -76,7 +76,7 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
     Console(stderr=True, soft_wrap=True).print(describe_ranges())
     prepare_cases(plans, out / "cases")
-    network = train(settings, out / "cases", out, [plan.id for plan in plans])
+    network = train(settings, by_expert(read_grid_cases(out / "cases", [plan.id for plan in plans])), out)
 
     name = f"lens-{preset}"
 

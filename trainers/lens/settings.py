@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnsdk.pipelines.settings import Settings
+from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.lens.rois import PROPOSAL_IOU
-from lnsdk.trainers.networks.lens import EDGE, PAPER, LensShape, check_design
+from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE
+from lnsdk.trainers.networks.lens import EDGE, FULL_WINDOW, PAPER, LensShape, check_design
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class LensSettings:
         File with torchvision's DenseNet-121 ImageNet weights that the backbone starts from (VI-B).
     from_scratch : bool
         Start from random weights instead.
-    steps : int
-        Optimizer steps. The paper trains 8 epochs.
+    epochs : int
+        How often every labelled lesion is drawn (8, VI-B).
+    steps : int or None
+        Optimizer steps, whatever the size of the data sets; None does `epochs`.
     batch : int
         Groups of nine slices per step, all from one dataset (VI-B).
     crop : int
@@ -71,6 +76,11 @@ class LensSettings:
         Steps over which the rate rises from zero.
     positive_share : float
         Share of crops with a labelled lesion (2:1 of VI-B).
+    balance_types : bool
+        Draw each lesion type of a data set as often as the others, not each lesion (VI-D).
+    size_exponent : float
+        Batches come from a data set in proportion to the number of its labelled lesions to this power: 1 draws every
+        lesion as often as any other (VI-B), less favours small data sets.
     proposals_before_nms, proposals : int
         Proposals of a slice before and after suppression (training values of reference [25]).
     head_samples : int
@@ -96,13 +106,16 @@ class LensSettings:
     domain_attention: bool = False
     imagenet: Path | None = None
     from_scratch: bool = False
-    steps: int = 100_000
+    epochs: int = 8
+    steps: int | None = None
     batch: int = 4
     crop: int = 512
     learning_rate: float = 1e-4
     milestones: tuple[float, ...] = (0.5, 0.75)
     warmup: int = 0
     positive_share: float = 2 / 3
+    balance_types: bool = False
+    size_exponent: float = 1.0
     proposals_before_nms: int = 12_000
     proposals: int = 2_000
     head_samples: int = 64
@@ -133,6 +146,29 @@ class LensSettings:
             raise ValueError(f"crop must be a multiple of 16, got {self.crop}")
 
 
+def detector_settings(runtime: Runtime, experts: Sequence[str]) -> Settings:
+    """What the runtime would read from the bundle of a network with these experts."""
+    proposals, detections = runtime.proposals, runtime.detections
+    return Settings(
+        experts=tuple(experts),
+        spacing=GRID_SPACING,
+        multiple=16,
+        stride=STRIDE,
+        window=FULL_WINDOW,
+        max_batch=1,
+        pre_nms=int(proposals["pre_nms"]),
+        post_nms=int(proposals["post_nms"]),
+        proposal_iou=proposals["iou"],
+        proposal_min_score=proposals["min_score"],
+        detection_iou=detections["iou"],
+        detection_min_score=detections["min_score"],
+        per_slice=int(detections["per_slice"]),
+        stack_iou=detections["stack_iou"],
+        delta_weights=DELTA_WEIGHTS,
+        threshold=0.0,
+    )
+
+
 def runtime_of(shape: LensShape) -> Runtime:
     """The paper's for the paper's network, the edge preset's for every smaller one."""
     return PAPER_RUNTIME if shape == PAPER else EDGE_RUNTIME
@@ -157,6 +193,8 @@ def edge(**changes: object) -> LensSettings:
         "proposals_before_nms": 800,
         "proposals": 200,
         "phantoms": 20,
+        "balance_types": True,
+        "size_exponent": 0.5,
     }
     return LensSettings(**(defaults | changes))  # type: ignore[arg-type]
 

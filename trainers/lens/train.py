@@ -14,8 +14,9 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lnsdk.errors import InputError
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
-from lnsdk.trainers.common.samples import Dataset, GridCase, Sample
+from lnsdk.trainers.common.samples import Dataset, Sample
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import restore, save

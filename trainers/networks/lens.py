@@ -249,6 +249,7 @@ class Lens(nn.Module):
     ) -> None:
         super().__init__()
         check_design(proposal, one_stage)
+        self.experts = experts
         self.proposal = proposal
         self.shape = shape
         self.windows = Windows(shape.windows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +58,7 @@ def chest_phantom(
     spacing: Sequence[float] = (0.75, 0.75, 3.0),
     size: int = 512,
     region: str | None = None,
+    noise: bool = True,
 ) -> Phantom:
     """Simulate a CT of a chest, an upper abdomen or both.
 
@@ -72,6 +74,8 @@ def chest_phantom(
         Rows and columns of a slice.
     region
         "chest", "abdomen" or "both"; drawn from the seed when None. Where the slices start is random within the region.
+    noise
+        Whether the scanner's noise is added; without it the same patient, to be scanned again and again.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def chest_phantom(
     )
     canvas = Canvas((slices, size, size), spacing, origin)
     _paint(canvas, build, rng)
-    voxels = _scan(canvas, build, rng)
+    voxels = _scan(canvas, build, rng, noise)
     affine = np.diag([*map(float, spacing), 1.0])
     affine[:3, 3] = origin
     return Phantom(Volume(voxels, affine, description=f"phantom {region}, seed {seed}"), canvas.organ)
@@ -151,8 +155,8 @@ def _taps(sigma: float) -> npt.NDArray[np.float32]:
     return normalised
 
 
-def _scan(canvas: Canvas, build: Build, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """Add tissue texture and the scanner's correlated noise, and round to HU."""
+def _scan(canvas: Canvas, build: Build, rng: np.random.Generator, noisy: bool) -> npt.NDArray[np.int16]:
+    """Add tissue texture and, where asked for, the scanner's correlated noise, and round to HU."""
     field = rng.standard_normal((48, 48, 48), dtype=np.float32)
     amplitude, pitch, slope = (np.zeros(len(Organ), dtype=np.float32) for _ in range(3))
     for organ, (height, grain) in TEXTURE.items():
@@ -162,7 +166,8 @@ def _scan(canvas: Canvas, build: Build, rng: np.random.Generator) -> npt.NDArray
     out = np.empty(canvas.hu.shape, dtype=np.int16)
     center = np.array([0.5 * nx + float(rng.normal(0, 8)), 0.5 * ny])
     falloff = float(rng.uniform(0.1, 0.5))
-    for k, noise in enumerate(_noise(canvas, build, rng)):
+    silence = np.zeros((ny, nx), np.float32)
+    for k, noise in enumerate(_noise(canvas, build, rng) if noisy else repeat(silence, len(out))):
         height = k * float(canvas.spacing[2])
         FINISH_SLICE(
             canvas.hu[k],

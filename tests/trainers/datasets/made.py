@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from lnsdk.trainers.common.samples import GridCase, read_grid_cases
+from lnsdk.trainers.common.cases import GridCase, read_grid_cases
 from lnsdk.trainers.datasets.prepare import write_recording
 from lnsdk.trainers.datasets.recording import Recording
 from lnsdk.volume import Volume

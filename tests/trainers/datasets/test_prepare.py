@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.common.samples import VolumeGrid, draw_sample, read_grid_cases
+from lnsdk.trainers.common.cases import read_grid_cases
+from lnsdk.trainers.common.grid import GridFrame
+from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.datasets.lits import read_lits
 from lnsdk.trainers.datasets.prepare import grid_rows, outdated, prepare_recordings, write_recording
 from lnsdk.trainers.datasets.recording import Annotations, random_split
 from tests.trainers.datasets.test_masks import write_lits
 
 
-def grid(depth: int, scale_z: float) -> VolumeGrid:
+def grid(depth: int, scale_z: float) -> GridFrame:
     """Pixels of twice the grid's size, cropped by 10 and 20 samples."""
-    return VolumeGrid(
-        np.zeros((depth, 50, 60), np.float16), np.array([2.0, 2.0, scale_z]), np.array([10.0, 20.0, 0.0], np.float32)
-    )
+    return GridFrame(np.array([2.0, 2.0, scale_z]), ((0, depth), (20, 70), (10, 70)))
 
 
 def test_key_slice_goes_to_the_nearest_grid_slice() -> None:
@@ -54,7 +54,8 @@ def test_boxes_beside_the_body_are_counted() -> None:
 def test_case_can_be_sampled(tmp_path: Path) -> None:
     (recording,) = read_lits(write_lits(tmp_path)).recordings
     write_recording(recording, tmp_path)
-    sample = draw_sample(read_grid_cases(tmp_path, [recording.name]), np.random.default_rng(0), 64, positive=True)
+    dataset = Dataset("liver", read_grid_cases(tmp_path, [recording.name]))
+    sample = dataset.draw(np.random.default_rng(0), 64, positive=True)
     assert len(sample.boxes) > 0
 
 

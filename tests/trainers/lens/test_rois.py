@@ -7,7 +7,7 @@ import torch
 from lnsdk.pipelines import proposals as runtime
 from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.lens.proposals.base import Candidates
-from lnsdk.trainers.lens.rois import PROPOSAL_IOU, one_stage_detections, sample_head, select_proposals
+from lnsdk.trainers.lens.rois import PROPOSAL_IOU, sample_head, select_proposals
 from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE, boxes_of_distances
 
 NONE = torch.zeros(0, 4)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 import torch
 
 from lnsdk.errors import InputError
+from lnsdk.trainers.common.cases import GridCase, read_grid_cases, store
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.samples import GridCase, store
+from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.settings import LensSettings, edge, paper
-from lnsdk.trainers.lens.train import Batch, draw_batch, learning_rate, load_datasets, train
+from lnsdk.trainers.lens.train import Batch, by_expert, draw_batch, learning_rate, total_steps, train
 from tests.trainers.lens.tiny import TINY
 
 STEPS = 6
@@ -40,8 +42,12 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def read(cases: Path, names: Sequence[str] = NAMES) -> list[Dataset]:
+    return by_expert(read_grid_cases(cases, names))
+
+
 def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path) -> None:
-    network = train(settings(), cases, tmp_path / "run", NAMES)
+    network = train(settings(), read(cases), tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.ckpt", "losses.png"}
     assert not network.training
     content = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
@@ -51,30 +57,30 @@ def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path) -> None
 
 def test_interrupted_training_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
     chosen = settings(warmup=2, milestones=(0.4, 0.8))
-    whole = train(chosen, cases, tmp_path / "whole", NAMES).state_dict()
-    train(chosen, cases, tmp_path / "resumed", NAMES, stop_after=3)
+    whole = train(chosen, read(cases), tmp_path / "whole").state_dict()
+    train(chosen, read(cases), tmp_path / "resumed", stop_after=3)
     assert torch.load(tmp_path / "resumed/checkpoint.ckpt", weights_only=True)["state"]["step"] == 3
-    resumed = train(replace(chosen, checkpoint_every=2), cases, tmp_path / "resumed", NAMES).state_dict()
+    resumed = train(replace(chosen, checkpoint_every=2), read(cases), tmp_path / "resumed").state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 
 
 def test_checkpoint_of_another_run_is_refused(cases: Path, tmp_path: Path) -> None:
-    train(settings(steps=1), cases, tmp_path / "run", NAMES)
+    train(settings(steps=1), read(cases), tmp_path / "run")
     with pytest.raises(InputError, match=r"made with steps=1, now steps=2; use another folder or the same settings"):
-        train(settings(steps=2), cases, tmp_path / "run", NAMES)
+        train(settings(steps=2), read(cases), tmp_path / "run")
     other = Path(shutil.copytree(cases, tmp_path / "cases"))
     record = json.loads((other / "lung.json").read_text())
     (other / "lung.json").write_text(json.dumps(record | {"fingerprint": "other"}))
     with pytest.raises(InputError, match="made with other cases"):
-        train(settings(steps=1), other, tmp_path / "run", NAMES)
+        train(settings(steps=1), read(other), tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of the kind", b"PK\x03\x04 broken"])
 def test_damaged_checkpoint_is_refused(cases: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint.ckpt").write_bytes(content)
     with pytest.raises(InputError, match="damaged or no checkpoint"):
-        train(settings(steps=1), cases, tmp_path, NAMES)
+        train(settings(steps=1), read(cases), tmp_path)
 
 
 def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,15 +88,15 @@ def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("lnsdk.trainers.lens.train.draw_batch", lambda *a: draw_expert(*a))
     drawn: list[int] = []
 
-    def draw_expert(datasets: list[list[GridCase]], chosen: LensSettings, rng: np.random.Generator) -> Batch:
+    def draw_expert(datasets: list[Dataset], chosen: LensSettings, rng: np.random.Generator) -> Batch:
         expert = len(drawn) % len(SCOPES) if len(drawn) < len(SCOPES) else 1
         drawn.append(expert)
         batch = draw_batch([datasets[expert]] * len(SCOPES), chosen, rng)
         return replace(batch, expert=expert)
 
     chosen = settings(steps=6)
-    before = {k: v.clone() for k, v in train(chosen, cases, tmp_path, NAMES, stop_after=4).state_dict().items()}
-    after = train(chosen, cases, tmp_path, NAMES).state_dict()
+    before = {k: v.clone() for k, v in train(chosen, read(cases), tmp_path, stop_after=4).state_dict().items()}
+    after = train(chosen, read(cases), tmp_path).state_dict()
     assert drawn == [0, 1, 2, 3, 1, 1]
     layers = ("proposals", "head.classify", "head.regress")
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
@@ -100,9 +106,12 @@ def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatc
 
 
 def test_larger_datasets_give_more_batches(cases: Path) -> None:
-    universal, *others = load_datasets(cases, NAMES)
-    datasets = [universal * 5, *others]
-    drawn = [draw_batch(datasets, settings(batch=1), np.random.default_rng(seed)).expert for seed in range(200)]
+    universal, *others = read(cases)
+    datasets = [Dataset(universal.name, universal.cases * 5), *others]
+    drawn = [
+        draw_batch(datasets, settings(batch=1, size_exponent=1.0), np.random.default_rng(seed)).expert
+        for seed in range(200)
+    ]
     counts = np.bincount(drawn)
     np.testing.assert_allclose(counts / 200, [5 / 8, 1 / 8, 1 / 8, 1 / 8], atol=0.1)
 
@@ -110,27 +119,33 @@ def test_larger_datasets_give_more_batches(cases: Path) -> None:
 @pytest.mark.slow
 def test_compiled_training_gives_the_same_weights(cases: Path, tmp_path: Path) -> None:
     chosen = settings(steps=3, bfloat16=False)
-    plain = train(chosen, cases, tmp_path / "plain", NAMES).state_dict()
-    compiled = train(replace(chosen, compile=True), cases, tmp_path / "compiled", NAMES).state_dict()
+    plain = train(chosen, read(cases), tmp_path / "plain").state_dict()
+    compiled = train(replace(chosen, compile=True), read(cases), tmp_path / "compiled").state_dict()
     assert plain.keys() == compiled.keys()
     for name, value in plain.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_another_seed_gives_other_weights(cases: Path, tmp_path: Path) -> None:
-    first = train(settings(steps=1), cases, tmp_path / "first", NAMES).state_dict()
-    second = train(settings(steps=1, seed=1), cases, tmp_path / "second", NAMES).state_dict()
+    first = train(settings(steps=1), read(cases), tmp_path / "first").state_dict()
+    second = train(settings(steps=1, seed=1), read(cases), tmp_path / "second").state_dict()
     assert not torch.equal(first["merge.weight"], second["merge.weight"])
 
 
-def test_missing_expert_is_named_and_other_cases_are_not_read(cases: Path) -> None:
+def test_missing_expert_is_named(cases: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no labelled lesions for universal"):
-        load_datasets(cases, NAMES[1:])
+        train(settings(), read(cases, NAMES[1:]), tmp_path)
+
+
+def test_an_epoch_draws_every_lesion_once(cases: Path) -> None:
+    """Four lesions, and half as many crops anywhere, in batches of two: three steps an epoch."""
+    chosen = settings(steps=None, epochs=8, positive_share=2 / 3)
+    assert total_steps(chosen, read(cases)) == 24
 
 
 def test_rate_warms_up_and_is_cut_tenfold() -> None:
     chosen = settings(steps=100, warmup=10, learning_rate=1.0, milestones=(0.5, 0.75))
-    rates = [learning_rate(chosen, step) for step in (0, 9, 49, 50, 75)]
+    rates = [learning_rate(chosen, step, 100) for step in (0, 9, 49, 50, 75)]
     np.testing.assert_allclose(rates, [0.1, 1, 1, 0.1, 0.01])
 
 

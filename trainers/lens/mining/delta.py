@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lnsdk.pipelines.proposals import SliceBoxes
-from lnsdk.trainers.common.samples import GridCase
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.lens.mining.matching import Candidate, Embedding, MinedVolume, by_patient, nearest_annotations
 from lnsdk.trainers.lens.mining.tracklets import THETA, group, outside
 from lnsdk.trainers.lens.mining.truth import NONE, identity_of_annotation, lesions_of_boxes, truth_of

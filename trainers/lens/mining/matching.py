@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.lens.mining.tracklets import THETA, Rows, Tracklets, add_lesions, apart
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.evaluation_report import DATA_KIND
 from lnsdk.trainers.common.labels import Labels, Truth
-from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.lens.mining.matching import Match, person
 from lnsdk.trainers.lens.mining.mine import Mined
 from lnsdk.trainers.lens.mining.tracklets import Rows

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.pipelines.proposals import SliceBoxes
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.lens.mining.matching import Embedding, Match, MinedVolume, by_patient, match_patient
 from lnsdk.trainers.lens.mining.propagation import propagate
 from lnsdk.trainers.lens.mining.tracklets import NOBODY, THETA, group, outside, owners, pick

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from lnsdk import ops
 from lnsdk.metrics import HIT_OVERLAP
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels, Truth
-from lnsdk.trainers.common.samples import GridCase
 from lnsdk.trainers.lens.mining.matching import key_rows
 from lnsdk.trainers.lens.mining.tracklets import THETA, Rows, row_iou
 

@@ -1,0 +1,208 @@
+"""Cases on the network's grid: made from simulated volumes, stored, and read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+
+import lnsdk.phantom
+from lnsdk.phantom import LesionTruth
+from lnsdk.trainers.common import grid, simulation
+from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
+from lnsdk.trainers.common.labels import Labels, Truth
+from lnsdk.trainers.common.parallel import in_parallel
+from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
+
+
+@dataclass(frozen=True)
+class GridCase:
+    """A case on the network's grid, ready to be sampled.
+
+    Attributes
+    ----------
+    name : str
+        Of the case.
+    expert : str
+        Name of the scope that labelled it.
+    grid : ndarray of float16, (z, y, x)
+        Values 0..255, mapped from the file.
+    labels : Labels
+        What a training may know.
+    truth : Truth or None
+        Every lesion of a simulated case; None for a recorded one.
+    patient, study, series : str
+        Whom the volume shows, when, and which reconstruction of that it is (LENS V-B). Empty where unknown.
+    fingerprint : str
+        Of everything that the case was made from.
+    """
+
+    name: str
+    expert: str
+    grid: np.ndarray
+    labels: Labels
+    truth: Truth | None = None
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    fingerprint: str = ""
+
+
+def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
+    """Make every case that `folder` does not hold yet, or holds from another plan, on all cores, with a progress bar.
+
+    Parameters
+    ----------
+    plans : iterable of CasePlan
+        What to make.
+    folder : Path
+        Receives NAME.npy and NAME.json of every case.
+    """
+    in_parallel("simulating cases", partial(_prepare_case, folder=folder), outdated(plans, folder))
+
+
+def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:
+    """Plans whose case `folder` does not hold, or holds from another plan."""
+    return [plan for plan in plans if stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
+
+
+def fingerprint(plan: CasePlan) -> str:
+    """Digest of everything that decides a case: its plan, the data's place in the catalogue, and the code.
+
+    The code is that of the phantoms and lesions, of the simulation and of this module.
+    """
+    background = plan.background
+    boxes = [] if background is None else [background.suspicious.tolist(), background.liver.tolist()]
+    parts = [
+        *asdict(plan.scope).values(),
+        plan.seed,
+        plan.lesions,
+        None if background is None else background.id,
+        plan.phantom_seed,
+        boxes,
+        GRID_SPACING,
+        code_digest(),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the code that makes cases: phantoms, lesions, the simulation and this module."""
+    modules = (Path(module.__file__) for module in (simulation, grid))
+    files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), *modules, Path(__file__)]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def stored_fingerprint(path: Path) -> str | None:
+    """What the case in a file was made from; None without a whole one."""
+    if not (path.exists() and path.with_suffix(".npy").exists()):
+        return None
+    stored = json.loads(path.read_text()).get("fingerprint")
+    return None if stored is None else str(stored)
+
+
+def _prepare_case(plan: CasePlan, folder: Path) -> None:
+    write_grid_case(make_case(plan), folder)
+
+
+def write_grid_case(case: Case, folder: Path) -> None:
+    """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
+    plan, frame = case.plan, grid_frame(case.volume)
+    names = [f"{plan.id}-lesion-{i}" for i in range(len(case.lesions))]
+    truth = grid_truth(case.lesions, names, case.labelled, frame)
+    labels = labels_of(truth, np.flatnonzero(truth.labelled[truth.owners]), frame.boxes(case.ignored))
+    folder.mkdir(parents=True, exist_ok=True)
+    store(
+        GridCase(plan.id, plan.scope.name, read_grid(case.volume, frame), labels, truth, fingerprint=fingerprint(plan)),
+        folder,
+    )
+
+
+def grid_truth(
+    lesions: Sequence[LesionTruth], identities: Sequence[str], labelled: Sequence[bool], frame: GridFrame
+) -> Truth:
+    """What is known of the lesions of a volume, on the grid.
+
+    Parameters
+    ----------
+    lesions : sequence of LesionTruth
+        Boxes in the volume's voxels.
+    identities : sequence of str
+        Their names.
+    labelled : sequence of bool
+        Whether they carry a label.
+    frame : GridFrame
+        Of the volume.
+    """
+    rows = [_lesion_on_grid(lesion, frame) for lesion in lesions]
+    return Truth.of(
+        frame.boxes(np.asarray([lesion.box for lesion in lesions], np.float64).reshape(-1, 6)),
+        [lesion.type for lesion in lesions],
+        [lesion.diameter_mm for lesion in lesions],
+        identities,
+        labelled,
+        np.concatenate([np.zeros((0, 5)), *rows]),
+        np.repeat(np.arange(len(lesions)), [len(own) for own in rows]),
+    )
+
+
+def labels_of(truth: Truth, rows: np.ndarray, ignored: np.ndarray) -> Labels:
+    """Labels that hold the chosen rows of a truth, and of its lesions only those that have one."""
+    lesions, owners = np.unique(truth.owners[rows], return_inverse=True)
+    return Labels.of(truth.rows[rows], owners, [truth.types[lesion] for lesion in lesions], ignored=ignored)
+
+
+def store(case: GridCase, folder: Path) -> None:
+    """Write a case as NAME.npy and NAME.json; a description without its grid is never left behind."""
+    record = {
+        "expert": case.expert,
+        "labels": case.labels.record(),
+        "truth": None if case.truth is None else case.truth.record(),
+        "patient": case.patient,
+        "study": case.study,
+        "series": case.series,
+        "fingerprint": case.fingerprint,
+    }
+    path = folder / f"{case.name}.json"
+    path.unlink(missing_ok=True)  # an interruption from here on leaves no description of another grid
+    partial = folder / f"{case.name}.partial"
+    with partial.open("wb") as file:
+        np.save(file, case.grid)
+    partial.replace(path.with_suffix(".npy"))
+    partial.write_text(json.dumps(record))
+    partial.replace(path)
+
+
+def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
+    """The named cases under `folder`, in the order of their names."""
+    cases = []
+    for path in sorted(folder / f"{name}.json" for name in names):
+        record = json.loads(path.read_text())
+        cases.append(
+            GridCase(
+                path.stem,
+                record["expert"],
+                np.load(path.with_suffix(".npy"), mmap_mode="r"),
+                Labels.of(**record["labels"]),
+                None if record["truth"] is None else Truth.of(**record["truth"]),
+                record["patient"],
+                record["study"],
+                record["series"],
+                record["fingerprint"],
+            )
+        )
+    return cases
+
+
+def _lesion_on_grid(truth: LesionTruth, frame: GridFrame) -> np.ndarray:
+    """Cross-sections of a lesion on the grid slices that its box covers: rows z, x1, y1, x2, y2."""
+    z = np.arange(frame.depth)
+    at = (z + frame.origin[2]) / frame.scale[2]
+    inside = (at >= truth.box[2]) & (at <= truth.box[5])
+    return sections(z[inside], truth.slices, truth.slice_boxes, frame)

@@ -1,0 +1,283 @@
+"""One seed of the tables: labels, trainings and measurements, each kept on disk so that nothing is made twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lnsdk.metrics import HIT_OVERLAP, froc, froc_by_group
+from lnsdk.pipelines.proposals import SliceBoxes, Stacks, stack_slices
+from lnsdk.pipelines.settings import Settings
+from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.labels import Labels
+from lnsdk.trainers.common.patients import read_set
+from lnsdk.trainers.common.progress import TrainingProgress
+from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.embedding import LesionEmbedding, load_embedding, store_delta, train_embedding
+from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
+from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_delta_curve
+from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
+from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality
+from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices, relabel
+from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
+from lnsdk.trainers.lens.settings import detector_settings
+from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Recipe, Row
+from lnsdk.trainers.lens.tables.results import DIGITS, RowResult, curve_fields
+from lnsdk.trainers.lens.tables.scale import Scale
+from lnsdk.trainers.lens.train import train
+from lnsdk.trainers.networks.lens import Lens
+
+UNIVERSAL_SET, *SINGLE_SETS = (scope.name for scope in SCOPES)
+"""The partially labelled data set, and the fully labelled ones of a single type."""
+
+MINED: Mapping[LabelSource, Level] = {
+    "cross_slice": "cross_slice",
+    "intra_patient": "intra_patient",
+    "cross_dataset": "cross_dataset",
+    "unlabelled": "unlabelled",
+    "uncertain_as_truth": "unlabelled",
+}
+"""Label sources that the strategies of section V give, and how far these go."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The data of a table, and one seed.
+
+    Attributes
+    ----------
+    folder : Path
+        Receives everything.
+    scale : Scale
+        How large the trainings are.
+    seed : int
+        Of weights, sampling and augmentation.
+    train : mapping of str to tuple of GridCase
+        Training cases by data set.
+    matching, test : tuple of GridCase
+        Validation patients with all their series, and the test volumes.
+    """
+
+    folder: Path
+    scale: Scale
+    seed: int
+    train: Mapping[str, tuple[GridCase, ...]]
+    matching: tuple[GridCase, ...]
+    test: tuple[GridCase, ...]
+
+    @property
+    def own(self) -> Path:
+        """Folder of this seed."""
+        return self.folder / f"seed{self.seed}"
+
+    def settings(self, experts: int) -> Settings:
+        """What the detector does around a network with so many experts."""
+        return detector_settings(self.scale.training.runtime, tuple(str(index) for index in range(experts)))
+
+
+def open_experiment(folder: Path, scale: Scale, seed: int) -> Experiment:
+    """Read the simulated set in `folder`/cases."""
+    cases = read_set(folder / "cases", "train")
+    train_sets = {scope.name: tuple(case for case in cases if case.expert == scope.name) for scope in SCOPES}
+    matching, test = (tuple(read_set(folder / "cases", part)) for part in ("matching", "test"))
+    return Experiment(folder, scale, seed, train_sets, matching, test)
+
+
+def trained(experiment: Experiment, recipe: Recipe) -> Lens:
+    """The network of a recipe, trained if it is not there yet."""
+    changes = {name: getattr(recipe, name) for name in ("proposal", "one_stage", "domain_attention")}
+    settings = replace(experiment.scale.training, seed=experiment.seed, **changes)
+    return train(settings, datasets(experiment, recipe), experiment.own / recipe.name)
+
+
+def datasets(experiment: Experiment, recipe: Recipe) -> tuple[Dataset, ...]:
+    """The data sets of a recipe, one expert each."""
+    sets = dict(experiment.train)
+    if recipe.data not in SINGLE_SETS:
+        labels = universal_labels(experiment, recipe.labels)
+        sets[UNIVERSAL_SET] = tuple(relabel(case, labels[case.name]) for case in sets[UNIVERSAL_SET])
+    if recipe.data == "all":
+        return tuple(Dataset(name, cases) for name, cases in sets.items())
+    if recipe.data == "pooled":
+        return (Dataset("pooled", tuple(case for cases in sets.values() for case in cases)),)
+    if recipe.data == "positive_pooled":
+        single = (only_lesions(case) for name in SINGLE_SETS for case in sets[name])
+        return (Dataset("pooled", (*sets[UNIVERSAL_SET], *single)),)
+    return (Dataset(recipe.data, sets[recipe.data]),)
+
+
+def only_lesions(case: GridCase) -> GridCase:
+    """A case of which only the labelled lesions teach: everything else is ignored (Table V, positive pooling)."""
+    depth, height, width = case.grid.shape
+    whole = np.array([[-0.5, -0.5, -0.5, width - 0.5, height - 0.5, depth - 0.5]], np.float32)
+    slices = np.unique(case.labels.boxes[:, 0]).astype(np.int64)
+    return relabel(case, replace(case.labels, ignored=whole, slices=slices))
+
+
+def universal_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels]:
+    """Labels of every case of the universal set, kept in a file once they were made."""
+    path = experiment.own / "labels" / f"{source}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = {name: labels.record() for name, labels in _make_labels(experiment, source).items()}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(made))
+        partial.replace(path)
+    return {name: Labels.of(**record) for name, record in json.loads(path.read_text()).items()}
+
+
+def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels]:
+    cases = experiment.train[UNIVERSAL_SET]
+    if source == "none":
+        return {case.name: on_labelled_slices(case.labels) for case in cases}
+    if source == "adjacent_slices":
+        found = boxes_of(experiment, UNIVERSAL, cases).pooled
+        return {case.name: on_labelled_slices(propagate_to_neighbours(case.labels, found[case.name])) for case in cases}
+    if source == "distillation":
+        return _distilled(experiment, cases)
+    return _mined(experiment, source, cases)
+
+
+def _mined(experiment: Experiment, source: LabelSource, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
+    """Labels after the strategies of section V, and a report of how good they are."""
+    embedding = lesion_embedding(experiment)
+    delta = None if embedding.delta is None else embedding.delta.delta
+    settings = MiningSettings(MINED[source], delta, uncertain_as_lesions=source == "uncertain_as_truth")
+    found = boxes_of(experiment, JOINT, cases)
+    mined = mine(cases, found.pooled, found.specialists, embedding, settings)
+    if source == "unlabelled":
+        write_quality(measure_mining(cases, mined), experiment.own / "mining", f"Mining, seed {experiment.seed}")
+        (experiment.own / "mining" / "counts.md").write_text(mined.report.markdown())
+    return mined.labels
+
+
+def _distilled(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
+    """Labels after data distillation with the network that was trained on the universal set alone."""
+    network = trained(experiment, UNIVERSAL)
+    settings = experiment.settings(1)
+    rng = np.random.default_rng((experiment.seed, len(cases)))
+    labels = {}
+    with TrainingProgress("data distillation", len(cases), 0) as progress:
+        for case in cases:
+            labels[case.name] = distil(
+                case.grid,
+                case.labels,
+                lambda grid: select_slices(find_regions(network, grid, settings), [0], settings),
+                draw_transforms(rng),
+            )
+            progress.advance({})
+    return labels
+
+
+def lesion_embedding(experiment: Experiment) -> LesionEmbedding:
+    """The embedding, trained on the universal set's annotations, with its delta chosen on the validation patients."""
+    folder = experiment.own / "embedding"
+    path = folder / "embedding.ckpt"
+    settings = replace(experiment.scale.embedding, seed=experiment.seed)
+    embedding = train_embedding(experiment.train[UNIVERSAL_SET], folder, settings)
+    if embedding.delta is None:
+        found = boxes_of(experiment, JOINT, experiment.matching).pooled
+        pairs = collect_pairs(experiment.matching, found, embedding)
+        choice = choose_delta(pairs.distances, pairs.same)
+        store_delta(path, choice)
+        draw_delta_curve(folder / "delta.png", pairs, choice, "simulated validation patients")
+    return load_embedding(path)
+
+
+@dataclass(frozen=True)
+class FoundBoxes:
+    """2D boxes by name of the case: of all experts together, and of those of the single-type sets."""
+
+    pooled: Mapping[str, SliceBoxes]
+    specialists: Mapping[str, SliceBoxes]
+
+
+def boxes_of(experiment: Experiment, recipe: Recipe, cases: Sequence[GridCase]) -> FoundBoxes:
+    """Boxes that a recipe's network finds in cases."""
+    network = trained(experiment, recipe)
+    settings = experiment.settings(network.experts)
+    pooled, specialists = {}, {}
+    with TrainingProgress(f"looking for boxes ({recipe.name})", len(cases), 0) as progress:
+        for case in cases:
+            regions = find_regions(network, case.grid, settings)
+            pooled[case.name] = select_slices(regions, range(network.experts), settings)
+            if network.experts > 1:
+                specialists[case.name] = select_slices(regions, range(1, network.experts), settings)
+            progress.advance({})
+    return FoundBoxes(pooled, specialists)
+
+
+Rescore = Callable[[GridCase, Stacks], Stacks]
+"""From a case and its 3D boxes to the same with other scores."""
+
+
+def run_row(experiment: Experiment, row: Row, rescore: Rescore | None = None) -> RowResult:
+    """Train what a row needs and measure it on the test volumes.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Data and seed.
+    row : Row
+        What to run.
+    rescore : callable, optional
+        False-positive reduction.
+
+    Returns
+    -------
+    RowResult
+    """
+    networks = [trained(experiment, recipe) for recipe in row.recipes]
+    experts = sum(network.experts for network in networks)
+    settings = experiment.settings(experts)
+    chosen = range(experts) if row.fused else [0]
+    predictions, times = [], []
+    with TrainingProgress(f"testing {row.name}", len(experiment.test), 0) as progress:
+        for case in experiment.test:
+            regions = _regions(networks, case, settings)
+            stacks = stack_slices(select_slices(regions, chosen, settings), settings.stack_iou)
+            stacks = stacks if rescore is None else rescore(case, stacks)
+            predictions.append((stacks.boxes, stacks.scores))
+            times.append(regions.milliseconds_per_slice)
+            progress.advance({})
+    return _result(experiment, row, networks, predictions, float(np.median(times)))
+
+
+def _regions(networks: Sequence[Lens], case: GridCase, settings: Settings) -> VolumeRegions:
+    return pool_networks([find_regions(network, case.grid, settings) for network in networks])
+
+
+def _result(
+    experiment: Experiment,
+    row: Row,
+    networks: Sequence[Lens],
+    predictions: list[tuple[np.ndarray, np.ndarray]],
+    milliseconds: float,
+) -> RowResult:
+    truths = [case_truth(case) for case in experiment.test]
+    boxes = [truth.boxes for truth in truths]
+    patients = [case.patient for case in experiment.test]
+    curve = froc(predictions, boxes, threshold=HIT_OVERLAP, clusters=patients)
+    by_type = froc_by_group(predictions, boxes, [truth.types for truth in truths], threshold=HIT_OVERLAP, bootstraps=0)
+    return RowResult(
+        row=row.name,
+        seed=experiment.seed,
+        test=test_digest(experiment.test),
+        settings=json.loads(json.dumps(asdict(experiment.scale.training), default=str)),
+        **curve_fields(curve),
+        by_type={name: round(by_type[name].mean_sensitivity, DIGITS) for name in sorted(by_type)},
+        milliseconds_per_slice=round(milliseconds, 2),
+        parameters=sum(p.numel() for network in networks for p in network.parameters()),
+        counts=_counts(experiment, row.recipes[0]),
+    )
+
+
+def _counts(experiment: Experiment, recipe: Recipe) -> dict[str, int]:
+    """Sizes of the universal set's labels."""
+    labels = universal_labels(experiment, recipe.labels)
+    counted = asdict(count(recipe.labels, experiment.train[UNIVERSAL_SET], labels))
+    return {name: int(value) for name, value in counted.items() if name != "level"}

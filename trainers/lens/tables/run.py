@@ -1,0 +1,64 @@
+"""Runs the rows of the tables, keeps every result, and writes the tables anew after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lnsdk.trainers.common.patients import generate
+from lnsdk.trainers.lens.tables.experiment import Experiment, open_experiment, run_row
+from lnsdk.trainers.lens.tables.recipes import TABLES, Row
+from lnsdk.trainers.lens.tables.report import Results, table_markdown
+from lnsdk.trainers.lens.tables.results import read_result, result_path, write_result
+from lnsdk.trainers.lens.tables.scale import SCALES
+
+
+def run_tables(
+    numbers: Sequence[str], scale: str, folder: Path, results: Path, seeds: Sequence[int] | None = None
+) -> None:
+    """Run the rows of some tables that have no result yet.
+
+    Parameters
+    ----------
+    numbers : sequence of str
+        Of `TABLES`.
+    scale : str
+        Of `SCALES`.
+    folder : Path
+        Receives the simulated set, the trainings and the labels. Whatever is there is not made again, and an
+        interrupted training goes on.
+    results : Path
+        Receives a file for every row and seed, and the tables.
+    seeds : sequence of int, optional
+        Seeds to run; each table's own number of them by default.
+    """
+    generate(SCALES[scale].patients, folder / "cases")
+    console = Console(stderr=True, soft_wrap=True)
+    for number in numbers:
+        for seed in range(TABLES[number].seeds) if seeds is None else seeds:
+            experiment = open_experiment(folder, SCALES[scale], seed)
+            for row in TABLES[number].rows:
+                console.print(f"Table {number}, seed {seed}: {row.label}")
+                _run_once(experiment, row, results)
+                write_tables(results)
+
+
+def write_tables(results: Path) -> None:
+    """Write every table from the results that there are."""
+    for number, table in TABLES.items():
+        found = read_results(results, table.rows)
+        if any(found.values()):
+            (results / f"table_{number}.md").write_text(table_markdown(number, table, found) + "\n")
+
+
+def read_results(results: Path, rows: Sequence[Row]) -> Results:
+    """Results of some rows by their labels, for all seeds that were run."""
+    return {row.label: [read_result(path) for path in sorted(results.glob(f"{row.name}.seed*.json"))] for row in rows}
+
+
+def _run_once(experiment: Experiment, row: Row, results: Path) -> None:
+    """Run a row unless its result is there."""
+    if not result_path(results, row.name, experiment.seed).exists():
+        write_result(results, run_row(experiment, row))
