@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.errors import InputError
-from lnsdk.metrics import HIT_OVERLAP, SIZE_CLASSES, Froc, froc, froc_by_group, size_class
+from lnsdk.metrics import HIT_OVERLAP, Froc, froc, froc_by_group, size_class
 from lnsdk.metrics.froc import Overlap
+from lnsdk.metrics.sizes import group_order
 from lnsdk.ops import iobb
 from lnsdk.results import Detections
 from lnsdk.volume import Volume
@@ -272,7 +273,7 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
             seed=seed,
             clusters=_patients(results),
         )
-        return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=_order)]
+        return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=group_order)]
 
     types = [result.types for result in results]
     sizes = [[size_class(diameter) for diameter in result.diameters] for result in results]
@@ -435,9 +436,3 @@ def _split(results: Sequence[CaseResult], key: Callable[[CaseResult], str]) -> l
     for result in results:
         groups.setdefault(key(result), []).append(result)
     return [(name, group) for name, group in groups.items() if any(len(result.boxes) for result in group)]
-
-
-def _order(label: str) -> tuple[int, str]:
-    """Size classes by size, everything else by name."""
-    names = [name for _, name in SIZE_CLASSES]
-    return (names.index(label) if label in names else -1, label)

@@ -21,7 +21,6 @@ from lnsdk.errors import InputError
 from lnsdk.metrics import (
     FALSE_POSITIVES,
     HIT_OVERLAP,
-    SIZE_CLASSES,
     DetectedBoxes,
     Froc,
     KnownBoxes,
@@ -32,6 +31,7 @@ from lnsdk.metrics import (
     size_class,
 )
 from lnsdk.metrics.box_files import UNKNOWN_TYPE
+from lnsdk.metrics.sizes import group_order
 from lnsdk.report.curve import Line, Panel, draw_curves, require_matplotlib
 
 UNKNOWN = "unknown"
@@ -56,7 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     write_document(_document(options, overall, groups), folder)
     hit = f"3D {OVERLAP_NAMES[options.overlap]} of at least {options.threshold:g}"
     with writing(folder):
-        draw_curves(folder / PICTURE, _panels(overall, groups), picture_title(options.predictions.name, overall), hit=hit)
+        draw_curves(
+            folder / PICTURE, _panels(overall, groups), picture_title(options.predictions.name, overall), hit=hit
+        )
     show(overall, f"{overall.volumes} volumes, {overall.lesions} lesions, {hit}", groups, folder)
     return 0
 
@@ -128,10 +130,9 @@ def _size_label(diameter: float) -> str:
     return UNKNOWN if np.isnan(diameter) else size_class(diameter)
 
 
-def _order(label: str) -> tuple[bool, int, str]:
+def _order(label: str) -> tuple[bool, tuple[int, str]]:
     """Size classes by size, types by name, what is unknown at the end."""
-    names = [name for _, name in SIZE_CLASSES]
-    return (label == UNKNOWN, names.index(label) if label in names else -1, label)
+    return (label == UNKNOWN, group_order(label))
 
 
 def _document(options: Namespace, overall: Froc, groups: Groups) -> dict[str, Any]:
@@ -195,8 +196,12 @@ def _parser() -> ArgumentParser:
             "lnsdk evaluate froc mine.json truth.json --boxes continuous --false-positives 0.5,1,2,4 -o report",
         ],
     )
-    parser.add_argument("predictions", type=Path, help="JSON file of the detected boxes, each with a score")
-    parser.add_argument("truth", type=Path, help="JSON file of the lesions; the volumes it names are evaluated")
+    parser.add_argument(
+        "predictions", type=Path, metavar="PREDICTIONS.json", help="JSON file of the detected boxes, each with a score"
+    )
+    parser.add_argument(
+        "truth", type=Path, metavar="TRUTH.json", help="JSON file of the lesions; the volumes it names are evaluated"
+    )
     parser.add_argument(
         "--overlap",
         choices=list(OVERLAP_NAMES),
@@ -207,6 +212,7 @@ def _parser() -> ArgumentParser:
         "--threshold",
         type=_overlap_share,
         default=HIT_OVERLAP,
+        metavar="OVERLAP",
         help=f"overlap of a hit, above 0 and at most 1 (default: {HIT_OVERLAP})",
     )
     parser.add_argument(

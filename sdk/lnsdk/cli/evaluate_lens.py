@@ -38,17 +38,20 @@ def _evaluator() -> Any:
 def _parser() -> ArgumentParser:
     parser = command_parser(
         "evaluate lens",
-        "Measure a detector: sensitivity over false positives on simulated lesions by type, size, expert and "
-        "background with bootstrap intervals, the control without contrast, and the ranks of real lesions.",
+        "Run a detector on simulated test cases and on the real lesions at hand: sensitivity over false positives on\n"
+        "simulated lesions by type, size, expert and background with bootstrap intervals, the control without\n"
+        "contrast, and the ranks of real lesions.",
         [
             "lnsdk evaluate lens --data data -o report",
             "lnsdk evaluate lens --bundle run/bundle --card --data data -o report",
         ],
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the report; made when missing")
-    parser.add_argument("--bundle", type=Path, help="model bundle (default: the one in the package)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", required=True, help="folder of the report; made when missing"
+    )
+    parser.add_argument("--bundle", type=Path, metavar="PATH", help="model bundle (default: the one in the package)")
     parser.add_argument(
         "--card", action="store_true", help="write the results into the model card of --bundle, and hash it again"
     )
-    parser.add_argument("--data", type=Path, help=f"folder with the real CTs (default: {DATA_VARIABLE})")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     return parser

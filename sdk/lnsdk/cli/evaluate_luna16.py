@@ -57,7 +57,7 @@ def _evaluate(options: Namespace) -> Luna16Froc:
             seed=options.seed,
         )
     except ValueError as error:
-        raise InputError("bad-luna16-tables", f"these tables cannot be evaluated: {error}") from error
+        raise InputError("bad-luna16-tables", f"cannot evaluate {options.submission}: {error}") from error
 
 
 def _draw(result: Luna16Froc, name: str, path: Path) -> None:
@@ -77,19 +77,31 @@ def _parser() -> ArgumentParser:
         ],
     )
     parser.add_argument(
-        "submission", type=Path, help="CSV file with the columns seriesuid, coordX, coordY, coordZ (mm), probability"
+        "submission",
+        type=Path,
+        metavar="SUBMISSION.csv",
+        help="CSV file with the columns seriesuid, coordX, coordY, coordZ (mm), probability",
     )
     parser.add_argument(
         "--annotations",
         type=Path,
+        metavar="FILE.csv",
         required=True,
         help="CSV file of the nodules to find: seriesuid, coordX, coordY, coordZ, diameter_mm",
     )
     parser.add_argument(
-        "--excluded", type=Path, required=True, help="CSV file of the findings on which marks do not count, likewise"
+        "--excluded",
+        type=Path,
+        metavar="FILE.csv",
+        required=True,
+        help="CSV file of the findings on which marks do not count, likewise",
     )
     parser.add_argument(
-        "--seriesuids", type=Path, required=True, help="CSV file of the scans, one series UID per line, no header"
+        "--seriesuids",
+        type=Path,
+        metavar="FILE.csv",
+        required=True,
+        help="CSV file of the scans, one series UID per line, no header",
     )
     parser.add_argument(
         "--unlisted",

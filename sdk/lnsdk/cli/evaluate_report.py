@@ -19,7 +19,9 @@ BOOTSTRAPS = 1000
 
 def add_shared_options(parser: ArgumentParser, resampled: str) -> None:
     """Add the output folder and what the intervals are computed from."""
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the report; made when missing")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", required=True, help="folder of the report; made when missing"
+    )
     parser.add_argument(
         "--bootstraps",
         type=natural,
@@ -27,7 +29,7 @@ def add_shared_options(parser: ArgumentParser, resampled: str) -> None:
         metavar="N",
         help=f"resamples of the {resampled} for the 95 %% intervals; 0 for none (default: {BOOTSTRAPS})",
     )
-    parser.add_argument("--seed", type=natural, default=0, help="of the resampling (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, metavar="N", help="of the resampling (default: 0)")
 
 
 def curve_entry(curve: Froc) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def show(curve: Froc, title: str, groups: Mapping[str, Mapping[str, Froc]], fold
     """Print the curve as a table, the mean of every group of lesions, and where the report is."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     points = plain_table(title, [("false positives", "right"), ("sensitivity", "right"), ("95 % interval", "left")])
     for value, sensitivity, ends in zip(curve.false_positives, curve.sensitivity, curve.interval, strict=True):
         points.add_row(fraction(value), f"{sensitivity:.3f}", interval_words(ends))
@@ -65,7 +67,7 @@ def show(curve: Froc, title: str, groups: Mapping[str, Mapping[str, Froc]], fold
             mean = f"{group.mean_sensitivity:.3f}"
             table.add_row(label, str(group.lesions), mean, interval_words(group.mean_interval))
         console.print(table)
-    console.print(f"written to {folder}: {DOCUMENT}, {PICTURE}", markup=False)
+    console.print(f"written to {folder}: {DOCUMENT}, {PICTURE}")
 
 
 def interval_words(ends: Any) -> str:
@@ -75,9 +77,9 @@ def interval_words(ends: Any) -> str:
 
 
 def picture_title(name: str, curve: Froc) -> str:
-    """Name of what was evaluated, and its mean sensitivity with the interval."""
+    """Name of what was evaluated, and below it its mean sensitivity with the interval."""
     between = interval_words(curve.mean_interval)
-    return f"{name}: mean sensitivity {curve.mean_sensitivity:.3f}" + (f" (95 %: {between})" if between else "")
+    return f"{name}\nmean sensitivity {curve.mean_sensitivity:.3f}" + (f" (95 %: {between})" if between else "")
 
 
 def _number(value: float) -> float | None:

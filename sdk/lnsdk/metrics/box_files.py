@@ -187,7 +187,7 @@ def _volumes(file: Path, convention: Convention | None) -> tuple[dict[str, Any],
         )
     if not isinstance(document.get("volumes"), dict):
         return document, convention or "inclusive"
-    said = document.get("boxes")
+    said: Any = document.get("boxes")
     if said not in get_args(Convention):
         raise InputError(
             "bad-boxes", f'{file} must say "boxes": "inclusive" or "continuous" beside "volumes", found {_short(said)}'
@@ -293,7 +293,9 @@ def _entries(name: str, content: DetectedBoxes | KnownBoxes) -> list[Any]:
     if isinstance(content, DetectedBoxes):
         scores = np.asarray(content.scores, np.float64)
         if scores.shape != (len(corners),) or not np.isfinite(scores).all():
-            raise ValueError(f"volumes[{name!r}].scores must be one finite number per box ({len(corners)}), got {scores}")
+            raise ValueError(
+                f"volumes[{name!r}].scores must be one finite number per box ({len(corners)}), got {scores}"
+            )
         return [[*box, score] for box, score in zip(corners, scores.tolist(), strict=True)]
     diameters = np.asarray(content.diameters_mm, np.float64)
     if not len(corners) == len(content.types) == len(diameters):
@@ -301,6 +303,8 @@ def _entries(name: str, content: DetectedBoxes | KnownBoxes) -> list[Any]:
             f"volumes[{name!r}] must have one type and one diameter per box ({len(corners)}), got "
             f"{len(content.types)} and {len(diameters)}"
         )
+    if ((diameters < 0) | np.isinf(diameters)).any():
+        raise ValueError(f"volumes[{name!r}].diameters_mm must be at least 0, or NaN where unknown, got {diameters}")
     entries: list[Any] = []
     for box, kind, diameter in zip(corners, content.types, diameters.tolist(), strict=True):
         said = {"type": kind} if kind != UNKNOWN_TYPE else {}

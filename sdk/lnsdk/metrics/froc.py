@@ -398,9 +398,9 @@ def _most(points: Floats, volumes: Floats) -> Floats:
     return most
 
 
-def interpolate(points: ArrayLike, false: Floats, found: Floats) -> Floats:
+def interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
     """Sensitivity of a curve at the points: linear between its own, 0 left of it, its last value right of it."""
     if len(false) == 0:
-        return np.zeros(np.shape(points))
+        return np.zeros(len(points))
     result: Floats = np.interp(points, false, found, left=0.0)
     return result

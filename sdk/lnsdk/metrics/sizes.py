@@ -28,3 +28,9 @@ def size_class(diameter_mm: float) -> str:
     if not 0 <= diameter_mm < math.inf:
         raise ValueError(f"diameter_mm must be a finite number of at least 0, got {diameter_mm}")
     return next(name for upper, name in SIZE_CLASSES if diameter_mm < upper)
+
+
+def group_order(label: str) -> tuple[int, str]:
+    """Key that sorts groups of lesions: size classes by size, everything else before them by name."""
+    names = [name for _, name in SIZE_CLASSES]
+    return (names.index(label) if label in names else -1, label)

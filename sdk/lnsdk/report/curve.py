@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lnsdk.errors import BackendUnavailable
-from lnsdk.metrics.froc import FALSE_POSITIVES, Floats, Froc, interpolate
+from lnsdk.metrics.froc import FALSE_POSITIVES, Froc, interpolate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +60,9 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise BackendUnavailable(f"picture of the curve: {error}; install it with `pip install 'lnsdk[train]'`") from error
+        raise BackendUnavailable(
+            f"picture of the curve: {error}; install it with `pip install 'lnsdk[train]'`"
+        ) from error
 
 
 def draw_curves(
@@ -96,7 +99,7 @@ def draw_curves(
     width, height = PANEL_INCHES
     figure = Figure(figsize=(width * len(panels), height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     points = panels[0].lines[0].curve.false_positives
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(columns, panels, strict=True):
@@ -110,7 +113,7 @@ def fraction(value: float) -> str:
     return str(Fraction(value).limit_denominator(LARGEST_DENOMINATOR))
 
 
-def _draw_panel(axes: "Axes", panel: Panel, points: Floats, volume: str) -> None:
+def _draw_panel(axes: "Axes", panel: Panel, points: NDArray[np.float64], volume: str) -> None:
     ends = _ends(points)
     for line in panel.lines:
         _draw_line(axes, line, np.geomspace(*ends, GRID_POINTS))
@@ -121,20 +124,21 @@ def _draw_panel(axes: "Axes", panel: Panel, points: Floats, volume: str) -> None
     axes.set_xticklabels([fraction(value) for value in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, 1)
-    axes.set_title(panel.title, fontsize=10)
+    axes.set_title(panel.title, fontsize=10, parse_math=False)
     axes.set_xlabel(f"false positives per {volume}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    for text in axes.legend(fontsize=8, loc="lower right").get_texts():
+        text.set_parse_math(False)  # a dollar sign in a name is one
 
 
-def _ends(points: Floats) -> tuple[float, float]:
+def _ends(points: NDArray[np.float64]) -> tuple[float, float]:
     """Where the axis begins and ends: at the outermost points, or at 1/8 and 8 where these leave no room."""
     positive = points[points > 0]
     first, last = positive.min(initial=FALSE_POSITIVES[-1]), positive.max(initial=FALSE_POSITIVES[0])
     return (float(first), float(last)) if first < last else (FALSE_POSITIVES[0], FALSE_POSITIVES[-1])
 
 
-def _draw_line(axes: "Axes", line: Line, grid: Floats) -> None:
+def _draw_line(axes: "Axes", line: Line, grid: NDArray[np.float64]) -> None:
     curve = line.curve
     label = f"{line.label} ({curve.lesions}): {curve.mean_sensitivity:.3f}"
     sensitivity = interpolate(grid, curve.curve_false_positives, curve.curve_sensitivity)
