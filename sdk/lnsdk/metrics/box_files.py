@@ -283,7 +283,11 @@ def _is_number(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value)
+    """A value of a file as a message shows it."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:  # nested just as deeply as the reader of JSON allows
+        return "a deeply nested list"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

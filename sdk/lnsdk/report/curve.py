@@ -20,6 +20,9 @@ GRID_POINTS = 400
 LARGEST_DENOMINATOR = 64
 """Of the fractions that stand for false positives below 1."""
 
+MARGIN = 0.01
+"""Of the axis of sensitivity beyond 0 and 1, so that lines at its ends are seen."""
+
 PANEL_INCHES = (5.6, 4.8)
 DOTS_PER_INCH = 110
 
@@ -123,11 +126,11 @@ def _draw_panel(axes: "Axes", panel: Panel, points: NDArray[np.float64], volume:
     axes.set_xticks(ticks)
     axes.set_xticklabels([fraction(value) for value in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-MARGIN, 1 + MARGIN)
     axes.set_title(panel.title, fontsize=10, parse_math=False)
     axes.set_xlabel(f"false positives per {volume}")
     axes.grid(alpha=0.3)
-    for text in axes.legend(fontsize=8, loc="lower right").get_texts():
+    for text in axes.legend(fontsize=8, loc="best").get_texts():
         text.set_parse_math(False)  # a dollar sign in a name is one
 
 
