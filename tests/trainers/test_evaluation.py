@@ -109,14 +109,6 @@ def test_volumes_are_asked_for_one_by_one() -> None:
     assert done == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    ("diameter", "name"),
-    [(4, "under 6 mm"), (6, "6 to 12 mm"), (12, "12 to 30 mm"), (30, "30 mm and more"), (60, "30 mm and more")],
-)
-def test_size_classes(diameter: float, name: str) -> None:
-    assert evaluation.size_class(diameter) == name
-
-
 def test_operating_point() -> None:
     results = evaluation.run(detect, cases())
     assert evaluation.operating_point(results, 1.0) == pytest.approx((0.6, 1.0, 1.0))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.errors import InputError
-from lnsdk.metrics import HIT_OVERLAP, Froc, froc, froc_by_group
+from lnsdk.metrics import HIT_OVERLAP, Froc, froc, froc_by_group, size_class
 from lnsdk.metrics.froc import Overlap
+from lnsdk.metrics.sizes import group_order
 from lnsdk.ops import iobb
 from lnsdk.results import Detections
 from lnsdk.volume import Volume
-
-SIZE_CLASSES: Final = ((6.0, "under 6 mm"), (12.0, "6 to 12 mm"), (30.0, "12 to 30 mm"), (np.inf, "30 mm and more"))
-"""Upper end (mm, not included) and name of each class of lesion diameter."""
 
 
 class Found(NamedTuple):
@@ -275,7 +273,7 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
             seed=seed,
             clusters=_patients(results),
         )
-        return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=_order)]
+        return [Row(table, label, ranking, "iobb", curves[label]) for label in sorted(curves, key=group_order)]
 
     types = [result.types for result in results]
     sizes = [[size_class(diameter) for diameter in result.diameters] for result in results]
@@ -299,11 +297,6 @@ def summarize(results: Sequence[CaseResult], *, bootstraps: int = 1000, seed: in
         bootstraps=bootstraps,
         patients=len(set(_patients(results))),
     )
-
-
-def size_class(diameter_mm: float) -> str:
-    """Name of the size class of a diameter in mm."""
-    return next(name for upper, name in SIZE_CLASSES if diameter_mm < upper)
 
 
 def scores_at(found: Found, boxes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -443,9 +436,3 @@ def _split(results: Sequence[CaseResult], key: Callable[[CaseResult], str]) -> l
     for result in results:
         groups.setdefault(key(result), []).append(result)
     return [(name, group) for name, group in groups.items() if any(len(result.boxes) for result in group)]
-
-
-def _order(label: str) -> tuple[int, str]:
-    """Size classes by size, everything else by name."""
-    names = [name for _, name in SIZE_CLASSES]
-    return (names.index(label) if label in names else -1, label)

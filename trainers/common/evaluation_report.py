@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from lnsdk.metrics import HIT_OVERLAP, Froc
+from lnsdk.metrics import HIT_OVERLAP
+from lnsdk.report.curve import Line, Panel, draw_curves, fraction
 from lnsdk.trainers.common.evaluation import Evaluation, Row
 
 DATA_KIND: Final = "simulated lesions"
@@ -24,7 +22,6 @@ EXPERT_NOTE: Final = (
 )
 """Stands under every table with experts' rows."""
 
-_RANGE: Final = (0.125, 8.0)
 _NAMES: Final = {"iobb": "IoBB", "iou": "IoU"}
 
 
@@ -62,7 +59,7 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> ReportFile
     files = ReportFiles(folder / "froc.json", folder / "froc.md", folder / "froc.png")
     files.json.write_text(json.dumps(as_json(evaluation, title), indent=1) + "\n", encoding="utf-8")
     files.markdown.write_text(as_markdown(evaluation, title), encoding="utf-8")
-    draw_curves(evaluation, files.picture, title)
+    draw_picture(evaluation, files.picture, title)
     return files
 
 
@@ -117,53 +114,27 @@ def as_markdown(evaluation: Evaluation, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_curves(evaluation: Evaluation, path: Path, title: str) -> None:
+def draw_picture(evaluation: Evaluation, path: Path, title: str) -> None:
     """Draw the curves of the fused detector and the experts, and those of the lesion types, as a PNG."""
-    figure = Figure(figsize=(11, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{title} ({DATA_KIND}: {evaluation.lesions} in {sum(evaluation.volumes.values())} volumes)")
     panels = (
         ("by ranking", [row for row in evaluation.rows if row.table == "ranking" and row.overlap == "iobb"]),
         ("by lesion type, fused", [row for row in evaluation.rows if row.table == "lesion type"]),
     )
-    for axes, (name, rows) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
-        for row in rows:
-            _draw(axes, row)
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(*_RANGE)
-        axes.set_xticks(evaluation.overall.false_positives)
-        axes.set_xticklabels([_fraction(value) for value in evaluation.overall.false_positives])
-        axes.set_ylim(0, 1)
-        axes.set_title(f"{DATA_KIND}, {name}", fontsize=10)
-        axes.set_xlabel("false positives per volume")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="lower right")
-    figure.axes[0].set_ylabel(f"sensitivity (3D IoBB of at least {HIT_OVERLAP})")
-    figure.savefig(path, dpi=110)
-
-
-def _draw(axes: Any, row: Row) -> None:
-    grid = np.geomspace(*_RANGE, 200)
-    curve = row.froc
-    values = (
-        np.interp(grid, curve.curve_false_positives, curve.curve_sensitivity, left=0.0) if _has_points(curve) else 0
+    draw_curves(
+        path,
+        [
+            Panel(f"{DATA_KIND}, {name}", [Line(_label(row), row.froc, main=row.label == "fused") for row in rows])
+            for name, rows in panels
+        ],
+        f"{title} ({DATA_KIND}: {evaluation.lesions} in {sum(evaluation.volumes.values())} volumes)",
+        hit=f"3D IoBB of at least {HIT_OVERLAP}",
     )
-    label = f"{_label(row)} ({curve.lesions}): {curve.mean_sensitivity:.3f}"
-    (line,) = axes.plot(
-        grid, np.broadcast_to(values, grid.shape), label=label, linewidth=2 if row.label == "fused" else 1.2
-    )
-    if row.label == "fused":
-        axes.fill_between(curve.false_positives, *curve.interval.T, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
 def _label(row: Row) -> str:
     """Label of a row; the experts' rows say what they rank."""
     ranks_itself = row.table == "ranking" and row.ranking != "fused"
     return f"fused boxes ranked by expert {row.ranking}" if ranks_itself else row.label
-
-
-def _has_points(curve: Froc) -> bool:
-    return len(curve.curve_thresholds) > 0
 
 
 def _tables(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
@@ -174,7 +145,7 @@ def _tables(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    points = [_fraction(value) for value in rows[0].froc.false_positives]
+    points = [fraction(value) for value in rows[0].froc.false_positives]
     lines = [
         f"| {DATA_KIND} | overlap | volumes | lesions | {' | '.join(points)} | mean | 95 % interval |",
         "|" + "---|" * (len(points) + 6),
@@ -186,10 +157,6 @@ def _table(rows: Sequence[Row]) -> list[str]:
         cells += [f"**{curve.mean_sensitivity:.3f}**", "{:.3f} to {:.3f}".format(*curve.mean_interval)]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def _fraction(value: float) -> str:
-    return str(Fraction(value).limit_denominator(64))
 
 
 def _numbers(values: Any) -> list[float | None]:

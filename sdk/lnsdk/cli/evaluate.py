@@ -1,55 +1,48 @@
-"""``lnsdk evaluate``: measure a detector on simulated test cases and on the real lesions at hand."""
+"""``lnsdk evaluate``: finds the evaluation that was asked for."""
 
-from __future__ import annotations
+from argparse import REMAINDER, ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import os
-from argparse import ArgumentParser
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from lnsdk.cli import evaluate_froc, evaluate_lens, evaluate_luna16
+from lnsdk.cli.console import command_parser
 
-from lnsdk.cli.console import command_parser, output_folder
-from lnsdk.cli.train import DATA_VARIABLE
-from lnsdk.errors import BackendUnavailable, InputError
+
+class Evaluation(NamedTuple):
+    """What runs an evaluation, and what it does."""
+
+    main: Callable[[Sequence[str]], int]
+    summary: str
+
+
+EVALUATIONS = {
+    "lens": Evaluation(evaluate_lens.main, "run a detector on simulated test cases and on the real lesions at hand"),
+    "froc": Evaluation(evaluate_froc.main, "compare a file of detected boxes with the lesions that are there"),
+    "luna16": Evaluation(evaluate_luna16.main, "score a submission to LUNA16 by the rules of the challenge"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the report was written."""
-    options = _parser().parse_args(arguments)
-    data = options.data or os.environ.get(DATA_VARIABLE)
-    if data is None:
-        raise InputError("no-data", f"name the folder with the real CTs: --data DIR or {DATA_VARIABLE}")
-    if not Path(data).is_dir():
-        raise InputError("no-data", f"there is no folder at {data}; --data names the folder that holds ct/")
-    _evaluator()(options.bundle, Path(data), output_folder(options.output), into_card=options.card)
-    print((options.output / "froc.md").read_text())
-    return 0
-
-
-def _evaluator() -> Any:
-    """The evaluation code, which needs the `train` extra."""
-    try:
-        from lnsdk.trainers.lens.evaluate import evaluate
-    except ImportError as error:
-        raise BackendUnavailable(f"evaluation: {error}; install it with `pip install 'lnsdk[train]'`") from error
-    return evaluate
+    given = _parser().parse_args(arguments)
+    return EVALUATIONS[given.evaluation].main(given.options)
 
 
 def _parser() -> ArgumentParser:
+    width = max(map(len, EVALUATIONS))
+    summaries = "\n".join(f"  {name:<{width}}  {evaluation.summary}" for name, evaluation in EVALUATIONS.items())
     parser = command_parser(
         "evaluate",
-        "Measure a detector: sensitivity over false positives on simulated lesions by type, size, expert and "
-        "background with bootstrap intervals, the control without contrast, and the ranks of real lesions.",
+        f"Measure a detector: sensitivity over false positives.\n\nevaluations:\n{summaries}",
         [
             "lnsdk evaluate lens --data data -o report",
-            "lnsdk evaluate lens --bundle run/bundle --card --data data -o report",
+            "lnsdk evaluate froc predictions.json truth.json --overlap iobb --threshold 0.3 -o report",
+            "lnsdk evaluate luna16 submission.csv --annotations annotations.csv "
+            "--excluded annotations_excluded.csv --seriesuids seriesuids.csv -o report",
         ],
     )
-    parser.add_argument("method", choices=["lens"], help="what to measure")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the report; made when missing")
-    parser.add_argument("--bundle", type=Path, help="model bundle (default: the one in the package)")
+    parser.add_argument("evaluation", choices=EVALUATIONS, help="which evaluation")
     parser.add_argument(
-        "--card", action="store_true", help="write the results into the model card of --bundle, and hash it again"
+        "options", nargs=REMAINDER, help="its options: `lnsdk evaluate EVALUATION --help` shows them with examples"
     )
-    parser.add_argument("--data", type=Path, help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     return parser

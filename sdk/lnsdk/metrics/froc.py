@@ -345,7 +345,7 @@ class _Curves:
         hits = ordered(counts.lesion_scores[is_hit], counts.lesion_volumes[is_hit], self._thresholds)
         curve_false = self._false.until / counts.volumes
         curve_found = hits.until / chosen.sum()
-        sensitivity = _interpolate(self._points, curve_false, curve_found)
+        sensitivity = interpolate(self._points, curve_false, curve_found)
         samples = self._samples(hits, counts.lesion_volumes[chosen])
         return Froc(
             false_positives=self._points,
@@ -398,7 +398,8 @@ def _most(points: Floats, volumes: Floats) -> Floats:
     return most
 
 
-def _interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
+def interpolate(points: Floats, false: Floats, found: Floats) -> Floats:
+    """Sensitivity of a curve at the points: linear between its own, 0 left of it, its last value right of it."""
     if len(false) == 0:
         return np.zeros(len(points))
     result: Floats = np.interp(points, false, found, left=0.0)

@@ -1,0 +1,57 @@
+"""``lnsdk evaluate lens``: measure a detector on simulated test cases and on the real lesions at hand."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lnsdk.cli.console import command_parser, output_folder
+from lnsdk.cli.train import DATA_VARIABLE
+from lnsdk.errors import BackendUnavailable, InputError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns 0 when the report was written."""
+    options = _parser().parse_args(arguments)
+    data = options.data or os.environ.get(DATA_VARIABLE)
+    if data is None:
+        raise InputError("no-data", f"name the folder with the real CTs: --data DIR or {DATA_VARIABLE}")
+    if not Path(data).is_dir():
+        raise InputError("no-data", f"there is no folder at {data}; --data names the folder that holds ct/")
+    _evaluator()(options.bundle, Path(data), output_folder(options.output), into_card=options.card)
+    print((options.output / "froc.md").read_text())
+    return 0
+
+
+def _evaluator() -> Any:
+    """The evaluation code, which needs the `train` extra."""
+    try:
+        from lnsdk.trainers.lens.evaluate import evaluate
+    except ImportError as error:
+        raise BackendUnavailable(f"evaluation: {error}; install it with `pip install 'lnsdk[train]'`") from error
+    return evaluate
+
+
+def _parser() -> ArgumentParser:
+    parser = command_parser(
+        "evaluate lens",
+        "Run a detector on simulated test cases and on the real lesions at hand: sensitivity over false positives on\n"
+        "simulated lesions by type, size, expert and background with bootstrap intervals, the control without\n"
+        "contrast, and the ranks of real lesions.",
+        [
+            "lnsdk evaluate lens --data data -o report",
+            "lnsdk evaluate lens --bundle run/bundle --card --data data -o report",
+        ],
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", required=True, help="folder of the report; made when missing"
+    )
+    parser.add_argument("--bundle", type=Path, metavar="PATH", help="model bundle (default: the one in the package)")
+    parser.add_argument(
+        "--card", action="store_true", help="write the results into the model card of --bundle, and hash it again"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with the real CTs (default: {DATA_VARIABLE})")
+    return parser
