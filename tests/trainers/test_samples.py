@@ -76,9 +76,8 @@ def test_rare_types_are_drawn_as_often_as_common_ones() -> None:
 
 
 def test_samples_follow_the_generator() -> None:
-    first, second = (
-        Dataset("universal", [bright_case()]).draw(np.random.default_rng(4), 64, positive=False) for _ in range(2)
-    )
+    dataset = Dataset("universal", [bright_case()])
+    first, second = (dataset.draw(np.random.default_rng(4), 64, positive=False) for _ in range(2))
     assert (first.slices == second.slices).all()
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 import lnsdk.phantom
 from lnsdk.phantom import LesionTruth
-from lnsdk.trainers.common import grid, simulation
 from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.parallel import in_parallel
@@ -94,8 +93,9 @@ def fingerprint(plan: CasePlan) -> str:
 @cache
 def code_digest() -> str:
     """Digest of the code that makes cases: phantoms, lesions, the simulation and this module."""
-    modules = (Path(module.__file__) for module in (simulation, grid))
-    files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), *modules, Path(__file__)]
+    own = Path(__file__).parent
+    modules = [own / "simulation.py", own / "grid.py", Path(__file__)]
+    files = [*sorted(Path(lnsdk.phantom.__file__).parent.glob("*.py")), *modules]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

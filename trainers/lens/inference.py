@@ -135,20 +135,15 @@ def pool_networks(networks: Sequence[VolumeRegions]) -> VolumeRegions:
     VolumeRegions
         A region has the scores of its own network's experts, and 0 for the others.
     """
-    experts = [regions.slices[0].scores.shape[1] for regions in networks]
+    counts = [regions.slices[0].scores.shape[1] for regions in networks]
+    before = np.cumsum([0, *counts[:-1]])
+    around = [(int(low), sum(counts) - int(low) - count) for low, count in zip(before, counts, strict=True)]
     pooled = []
     for parts in zip(*(regions.slices for regions in networks), strict=True):
-        first = np.cumsum([0, *experts])
-        scores = [
-            np.pad(p.scores, ((0, 0), (a, sum(experts) - b))) for p, a, b in zip(parts, first, first[1:], strict=False)
-        ]
-        offsets = [
-            np.pad(p.offsets, ((0, 0), (a, sum(experts) - b), (0, 0)))
-            for p, a, b in zip(parts, first, first[1:], strict=False)
-        ]
-        pooled.append(
-            SliceRegions(np.concatenate([p.rois for p in parts]), np.concatenate(scores), np.concatenate(offsets))
-        )
+        scores = [np.pad(part.scores, ((0, 0), rest)) for part, rest in zip(parts, around, strict=True)]
+        offsets = [np.pad(part.offsets, ((0, 0), rest, (0, 0))) for part, rest in zip(parts, around, strict=True)]
+        rois = np.concatenate([part.rois for part in parts])
+        pooled.append(SliceRegions(rois, np.concatenate(scores), np.concatenate(offsets)))
     return VolumeRegions(tuple(pooled), networks[0].shape, sum(regions.milliseconds_per_slice for regions in networks))
 
 

@@ -53,6 +53,9 @@ class Froc:
         Mean of `sensitivity`.
     mean_interval : ndarray, (2,)
         Its 95 % interval.
+    mean_draws : ndarray, (B,)
+        `mean_sensitivity` in every bootstrap draw that holds a lesion. With the same lesions, clusters, number of draws
+        and seed, draw k of two curves holds the same volumes, so their difference is a paired one.
     curve_thresholds, curve_false_positives, curve_sensitivity : ndarray, (T,)
         The curve: at each score threshold, highest first, the false positives per volume and the sensitivity of the
         detections that score at least that much.
@@ -65,6 +68,7 @@ class Froc:
     interval: Floats
     mean_sensitivity: float
     mean_interval: Floats
+    mean_draws: Floats
     curve_thresholds: Floats
     curve_false_positives: Floats
     curve_sensitivity: Floats
@@ -353,6 +357,7 @@ class _Curves:
             interval=interval(samples).T,
             mean_sensitivity=float(sensitivity.mean()),
             mean_interval=interval(samples.mean(axis=1)),
+            mean_draws=samples.mean(axis=1),
             curve_thresholds=self._thresholds,
             curve_false_positives=curve_false,
             curve_sensitivity=curve_found,

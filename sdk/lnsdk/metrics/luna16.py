@@ -498,6 +498,7 @@ def _evaluate(matched: _Matched, scans: int, bootstraps: int, seed: int) -> Luna
         interval=np.stack(_summary(at_points)[1:], axis=1),
         mean_sensitivity=float(sensitivity.mean()),
         mean_interval=np.concatenate(_summary(at_points.mean(axis=1, keepdims=True))[1:]),
+        mean_draws=at_points.mean(axis=1),
         curve_thresholds=np.concatenate([[np.inf], thresholds]),
         curve_false_positives=curve_false,
         curve_sensitivity=curve_found,

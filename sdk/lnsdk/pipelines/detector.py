@@ -15,7 +15,14 @@ from lnsdk.io import read
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.lesions import lesions_in_patient
-from lnsdk.pipelines.proposals import SliceBoxes, decode_proposals, pad_rois, select_boxes, stack_slices
+from lnsdk.pipelines.proposals import (
+    SliceBoxes,
+    concatenate_slices,
+    decode_proposals,
+    pad_rois,
+    select_boxes,
+    stack_slices,
+)
 from lnsdk.pipelines.settings import GRAPHS, read_settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
@@ -191,7 +198,7 @@ class Detector:
             parts += self._detect_batch(batch, (grid.height, grid.width), watch)
             if progress is not None:
                 progress(min(batch.start + self._batch, grid.count), grid.count)
-        return _concatenate(parts, len(self._experts))
+        return concatenate_slices(parts, len(self._experts))
 
     def _detect_batch(self, batch: Centers, shape: tuple[int, int], watch: Stopwatch) -> list[SliceBoxes]:
         with watch("fuse"):
@@ -235,22 +242,6 @@ def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDAr
         given = ", ".join(map(repr, unknown)) if unknown else "none"
         raise ValueError(f"experts must be among {', '.join(known)}; got {given}")
     return np.array(sorted({known.index(name) for name in names}), np.int64)
-
-
-def _concatenate(parts: list[SliceBoxes], experts: int) -> SliceBoxes:
-    none = SliceBoxes(
-        np.zeros((0, 4), np.float32),
-        np.zeros(0, np.float32),
-        np.zeros((0, experts), np.float32),
-        np.zeros(0, np.int64),
-    )
-    parts = [none, *parts]
-    return SliceBoxes(
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.expert_scores for part in parts]),
-        np.concatenate([part.slices for part in parts]),
-    )
 
 
 def _provenance(

@@ -4,6 +4,7 @@ Boxes are x1, y1, x2, y2 in continuous grid pixels; pixel (j, i) of a feature ma
 y = stride * j.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,6 +170,23 @@ def select_boxes(
     pool, pool_scores = boxes[roi, expert], chosen[roi, expert]
     kept = ops.nms(pool, pool_scores, settings.detection_iou, max_kept=settings.per_slice)
     return pool[kept], pool_scores[kept], chosen[roi[kept]]
+
+
+def concatenate_slices(parts: Sequence[SliceBoxes], experts: int) -> SliceBoxes:
+    """Join boxes of consecutive slices to one; without any part there are none, with a column for each expert."""
+    none = SliceBoxes(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros((0, experts), np.float32),
+        np.zeros(0, np.int64),
+    )
+    parts = [none, *parts]
+    return SliceBoxes(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.expert_scores for part in parts]),
+        np.concatenate([part.slices for part in parts]),
+    )
 
 
 def stack_slices(found: SliceBoxes, iou_threshold: float) -> Stacks:

@@ -108,10 +108,8 @@ def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatc
 def test_larger_datasets_give_more_batches(cases: Path) -> None:
     universal, *others = read(cases)
     datasets = [Dataset(universal.name, universal.cases * 5), *others]
-    drawn = [
-        draw_batch(datasets, settings(batch=1, size_exponent=1.0), np.random.default_rng(seed)).expert
-        for seed in range(200)
-    ]
+    chosen = settings(batch=1, size_exponent=1.0)
+    drawn = [draw_batch(datasets, chosen, np.random.default_rng(seed)).expert for seed in range(200)]
     counts = np.bincount(drawn)
     np.testing.assert_allclose(counts / 200, [5 / 8, 1 / 8, 1 / 8, 1 / 8], atol=0.1)
 

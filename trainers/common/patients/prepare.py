@@ -1,24 +1,23 @@
-"""Generating a set of simulated patients: every patient on all cores, what is up to date kept, and what the set holds."""
+"""Generating a set of simulated patients on all cores; what is up to date is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 from lnsdk.errors import InputError
+from lnsdk.trainers.common.cases import GridCase, code_digest, read_grid_cases, store
+from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.patients.grid import grid_cases
 from lnsdk.trainers.common.patients.picture import draw_patient, most_telling
 from lnsdk.trainers.common.patients.plan import PatientPlan, PatientSetPlan, PhantomPlan, plan_patients
 from lnsdk.trainers.common.patients.summary import SetSummary, summarize
-from lnsdk.trainers.common.cases import GridCase, code_digest, read_grid_cases, store
-from lnsdk.trainers.common.grid import GRID_SPACING
-from lnsdk.trainers.common.samples 
 
 Part = Literal["train", "validation", "matching", "test"]
 """What the cases of a set are for: `validation` and `test` hold one series of each of their patients, `matching` all
@@ -94,11 +93,11 @@ def prepare_patient(plan: PatientPlan, folder: Path) -> None:
         (folder / f"{name}.npy").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = []
+    digest, names = fingerprint(plan), []
     for case in grid_cases(plan):
-        store(case, folder)
+        store(replace(case, fingerprint=digest), folder)
         names.append(case.name)
-    _write(path, {"fingerprint": fingerprint(plan), "cases": names})
+    _write(path, {"fingerprint": digest, "cases": names})
 
 
 def is_current(plan: PatientPlan, folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Data distillation: what a detector finds in several transforms of a volume becomes truth (LENS VI-D, reference [33])."""
+"""Data distillation: what a detector finds in several transforms of a volume is truth (LENS VI-D, reference [33])."""
 
 from __future__ import annotations
 

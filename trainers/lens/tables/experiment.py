@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.patients import read_set
 from lnsdk.trainers.common.progress import TrainingProgress
+from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.embedding import LesionEmbedding, load_embedding, store_delta, train_embedding
 from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
@@ -23,6 +25,7 @@ from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_d
 from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
 from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality
 from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices, relabel
+from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
 from lnsdk.trainers.lens.settings import detector_settings
 from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Recipe, Row
@@ -258,7 +261,7 @@ def _result(
     predictions: list[tuple[np.ndarray, np.ndarray]],
     milliseconds: float,
 ) -> RowResult:
-    truths = [case_truth(case) for case in experiment.test]
+    truths = [truth_of(case) for case in experiment.test]
     boxes = [truth.boxes for truth in truths]
     patients = [case.patient for case in experiment.test]
     curve = froc(predictions, boxes, threshold=HIT_OVERLAP, clusters=patients)
@@ -274,6 +277,15 @@ def _result(
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
         counts=_counts(experiment, row.recipes[0]),
     )
+
+
+def test_digest(cases: Sequence[GridCase]) -> str:
+    """Digest of what the test volumes hold: results of other ones cannot be compared."""
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(np.ascontiguousarray(case.grid[::4]))
+        digest.update(truth_of(case).boxes)
+    return digest.hexdigest()[:16]
 
 
 def _counts(experiment: Experiment, recipe: Recipe) -> dict[str, int]:

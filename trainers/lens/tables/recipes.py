@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from lnsdk.trainers.lens.proposals.base import Method
@@ -137,7 +138,7 @@ def _separate(universal: Recipe) -> tuple[Recipe, ...]:
 
 def _orderings(*labels: str) -> tuple[Ordering, ...]:
     """Each row is better than the one after it."""
-    return tuple(Ordering(better, worse) for better, worse in zip(labels, labels[1:], strict=False))
+    return tuple(Ordering(better, worse) for better, worse in pairwise(labels))
 
 
 TABLE_II = Table(

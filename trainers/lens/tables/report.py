@@ -116,7 +116,7 @@ def _figures(table: Table, results: Results) -> list[str]:
     header = ["Row", *(f"{point:g}" for point in points), "Average", "Paper", "Seeds", "ms/slice", "Parameters"]
     lines = [_line(header), _line(["---"] * len(header))]
     for row in table.rows:
-        paper = "–" if np.isnan(row.paper) else f"{row.paper:.1f}"
+        paper = "-" if np.isnan(row.paper) else f"{row.paper:.1f}"
         of_row = results.get(row.label, ())
         if not of_row:
             lines.append(_line([row.label, *[""] * len(points), "not run", paper, "0", "", ""]))
@@ -141,7 +141,7 @@ def _orderings(table: Table, results: Results) -> list[str]:
     paper = {row.label: row.paper for row in table.rows}
     for ordering in table.orderings:
         stated = paper[ordering.better] - paper[ordering.worse]
-        cells = [ordering.better, ordering.worse, "–" if np.isnan(stated) else f"{stated:+.1f}"]
+        cells = [ordering.better, ordering.worse, "-" if np.isnan(stated) else f"{stated:+.1f}"]
         verdict = judge(ordering, results)
         if verdict is None:
             lines.append(_line([*cells, "", "", "0", "not run"]))

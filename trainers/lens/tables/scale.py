@@ -6,7 +6,22 @@ from dataclasses import dataclass
 
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
-from lnsdk.trainers.lens.settings import LensSettings
+from lnsdk.trainers.lens.settings import LensSettings, edge
+from lnsdk.trainers.networks.lens import FULL_WINDOW, LensShape
+
+THIN = LensShape(
+    stem=16,
+    stem_kernel=3,
+    blocks=(2, 4, 6),
+    growth=8,
+    bottleneck=2,
+    pyramid=24,
+    proposal=16,
+    roi_hidden=64,
+    windows=(FULL_WINDOW, (-1000.0, 200.0), (-160.0, 240.0)),
+)
+"""The topology of the edge preset with fewer channels: within minutes on a CPU it learns more than the edge preset
+itself, which does fewer steps in the same time."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +41,22 @@ class Scale:
     patients: PatientSetPlan
     training: LensSettings
     embedding: EmbeddingSettings
+
+
+SCALES = {
+    "edge": Scale(
+        PatientSetPlan(patients=40, single=12, validation=8, test=30, lesions=10, reach_mm=None),
+        edge(
+            shape=THIN,
+            steps=3500,
+            batch=4,
+            crop=128,
+            learning_rate=2e-3,
+            milestones=(0.7, 0.9),
+            warmup=100,
+            balance_types=False,
+        ),
+        EmbeddingSettings(),
+    )
+}
+"""Name of a scale to its sizes."""
