@@ -174,7 +174,7 @@ def _marks(
     known: set[str],
     rng: np.random.Generator,
 ) -> list[frozenset[str]]:
-    """Identities labelled in each series of a study: in one of them what a reader marks, or all of the scope's types."""
+    """Identities labelled in each series of a study: what a reader marks in one of them, or all of the scope."""
     frames = [place(anatomy, study, series) for series in study.series]
     if not plan.routine:
         labelled = frozenset(name for name, lesion in lesions.items() if lesion.type in plan.scope.types)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -101,9 +102,12 @@ def _tile(case: GridCase, identity: str) -> Image.Image:
     own = truth.rows[truth.owners == lesion]
     z = int(own[np.argmax(np.prod(own[:, 3:] - own[:, 1:3], axis=1))][0])
     view = _view(case, z)
-    here = truth.rows[:, 0] == z
-    boxes = [(row[1:], bool(truth.labelled[owner])) for row, owner in zip(truth.rows[here], truth.owners[here])]
-    box = next(row[1:] for row, owner in zip(truth.rows[here], truth.owners[here]) if owner == lesion)
+    boxes = [
+        (row[1:], bool(truth.labelled[owner]))
+        for row, owner in zip(truth.rows, truth.owners, strict=True)
+        if row[0] == z
+    ]
+    box = own[own[:, 0] == z][0, 1:]
     window = view.window_for((float(box[0]), float(box[1]), z - 0.5, float(box[2]), float(box[3]), z + 0.5))
     rows, columns = view.hu.shape
     picture = _field(view, window, (0.0, 0.0, float(columns), float(rows)), SIDE, boxes)
@@ -160,7 +164,7 @@ def _field(
 def _dashed(pen: ImageDraw.ImageDraw, rectangle: tuple[float, float, float, float]) -> None:
     x1, y1, x2, y2 = rectangle
     corners: list[Point] = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)]
-    for (ax, ay), (bx, by) in zip(corners[:-1], corners[1:], strict=True):
+    for (ax, ay), (bx, by) in pairwise(corners):
         length = max(abs(bx - ax), abs(by - ay), 1e-6)
         for start in np.arange(0.0, length, DASH + GAP):
             a, b = float(start) / length, min(float(start) + DASH, length) / length

@@ -1,4 +1,4 @@
-"""Generating a set of simulated patients: every patient on all cores, what is up to date kept, and what the set holds."""
+"""Generating a set of simulated patients: all cores make them, what is up to date is kept, and a summary says what."""
 
 from __future__ import annotations
 
