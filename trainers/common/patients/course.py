@@ -35,7 +35,7 @@ ORGANS = {
 }
 """What RECIST counts as one organ; all lymph nodes are one."""
 
-HALF_MARKED_MM, SLOPE_MM = 8.0, 4.0
+HALF_MARKED_MM, SLOPE_MM = 9.0, 4.0
 """Diameter at which half of the lesions are marked at first sight, and how fast that changes with it. RECIST 1.1 calls
 10 mm measurable; DeepLesion holds smaller ones too (its reference [9]: diameters from 0.2 mm, 15.6 mm on average)."""
 

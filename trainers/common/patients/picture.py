@@ -103,11 +103,12 @@ def _tile(case: GridCase, identity: str) -> Image.Image:
     own = truth.rows[truth.owners == lesion]
     z = int(own[np.argmax(np.prod(own[:, 3:] - own[:, 1:3], axis=1))][0])
     view = _view(case, z)
-    here = truth.rows[:, 0] == z
     boxes = [
-        (row[1:], bool(truth.labelled[owner])) for row, owner in zip(truth.rows[here], truth.owners[here], strict=True)
+        (row[1:], bool(truth.labelled[owner]))
+        for row, owner in zip(truth.rows, truth.owners, strict=True)
+        if row[0] == z
     ]
-    box = next(row[1:] for row, owner in zip(truth.rows[here], truth.owners[here], strict=True) if owner == lesion)
+    box = own[own[:, 0] == z][0, 1:]
     window = view.window_for((float(box[0]), float(box[1]), z - 0.5, float(box[2]), float(box[3]), z + 0.5))
     rows, columns = view.hu.shape
     picture = _field(view, window, (0.0, 0.0, float(columns), float(rows)), SIDE, boxes)
