@@ -79,7 +79,7 @@ def test_steps_on_one_batch_lower_its_loss(cases: Path, design: str) -> None:
         optimizer.zero_grad()
         torch.stack(terms).sum().backward()
         optimizer.step()
-        history.append(float(terms[0]))
+        history.append(terms[0].item())
     assert np.isfinite(history).all()
     assert history[-1] < 0.9 * history[0]
     assert (terms[2] == 0) == (design == "one-stage")
