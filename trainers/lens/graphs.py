@@ -77,7 +77,8 @@ def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
     InputError
         ``proposal`` when the network has other proposals than LENS's own: the runtime decodes no others.
     """
-    if network.proposal != "afp" or network.head is None:
+    head = network.head
+    if network.proposal != "afp" or head is None:
         raise InputError(
             "proposal",
             f"only networks with proposal='afp' are exported, got {network.proposal!r}: the runtime decodes no other "
@@ -134,7 +135,7 @@ def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
         ),
         ExportGraph(
             "head",
-            HeadGraph(network.head).eval(),
+            HeadGraph(head).eval(),
             Signature(boxes, scores),
             {"features": fine, "rois": {0: batch, 1: rois}},
             head_inputs,

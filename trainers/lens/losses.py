@@ -94,6 +94,6 @@ def head_loss(logits: Tensor, offsets: Tensor, labels: Tensor, target_offsets: T
     return class_loss, box / len(labels)
 
 
-def total_loss(center: Tensor, size: Tensor, label: Tensor, box: Tensor, size_weight: float = SIZE_WEIGHT) -> Tensor:
+def total_loss(center: Tensor, size: Tensor, label: Tensor, box: Tensor, *, size_weight: float = SIZE_WEIGHT) -> Tensor:
     """Eq. 3 for one batch; `size_weight` is lambda_1, or what another proposal network has in its place."""
     return torch.stack((center, size_weight * size, label, BOX_WEIGHT * box)).sum()

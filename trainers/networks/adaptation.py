@@ -48,5 +48,5 @@ class DomainAttention(nn.Module):
         pooled = x.mean(dim=(2, 3))
         bank = torch.stack([adapter(pooled) for adapter in self.adapters], dim=2)
         weights = self.attention(pooled).softmax(dim=1)
-        scale = (bank @ weights.unsqueeze(2)).sigmoid()
+        scale: Tensor = (bank @ weights.unsqueeze(2)).sigmoid()
         return x * scale.unsqueeze(3)

@@ -59,7 +59,8 @@ def boxes_of_distances(distances: Tensor) -> Tensor:
     Tensor, (N, h * w, 4)
         x1, y1, x2, y2 in continuous grid pixels.
     """
-    y, x = pixel_centers(*distances.shape[-2:], distances)
+    height, width = distances.shape[-2:]
+    y, x = pixel_centers(height, width, distances)
     left, top, right, bottom = distances.unbind(1)
     return torch.stack((x - left, y - top, x + right, y + bottom), dim=3).flatten(1, 2) * STRIDE
 

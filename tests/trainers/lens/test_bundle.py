@@ -20,6 +20,7 @@ from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
 from lnsdk.trainers.lens.bundle import BATCHES, Verdict, _real_inputs, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
+from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.networks.lens import Lens
 from lnsdk.volume import Volume
 from tests.trainers.lens.tiny import TINY, spread_scores
@@ -201,3 +202,23 @@ def test_graph_inputs_follow_the_signature(network: Lens) -> None:
         assert [tensor.ndim for tensor in inputs] == [len(shape) for shape in graph.signature.inputs.values()]
         assert np.isfinite([float(tensor.sum()) for tensor in inputs]).all()
         assert isinstance(graph, ExportGraph)
+
+
+@pytest.mark.parametrize(("proposal", "one_stage"), [("rpn", False), ("centernet", False), ("fcos", True)])
+def test_other_proposals_are_not_exported(proposal: Method, one_stage: bool, volume: Volume, tmp_path: Path) -> None:
+    other = Lens(4, TINY, proposal, one_stage)
+    with pytest.raises(
+        InputError, match=f"only networks with proposal='afp' are exported, got '{proposal}'"
+    ) as refused:
+        write_lens_bundle(other, tmp_path / "bundle", "tiny", [volume], accept)
+    assert refused.value.reason == "proposal"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="use decode instead"):
+        other.propose(torch.zeros(1, TINY.pyramid, 4, 4))
+
+
+def test_adapted_network_is_exported(volume: Volume, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    adapted = spread_scores(Lens(4, TINY, domain_attention=True).eval())
+    write_lens_bundle(adapted, tmp_path / "bundle", "tiny", [volume], accept)
+    assert Detector(tmp_path / "bundle", threshold=0.0)(volume).lesions

@@ -7,7 +7,7 @@ import torch
 from lnsdk.pipelines import proposals as runtime
 from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.lens.proposals.base import Candidates
-from lnsdk.trainers.lens.rois import PROPOSAL_IOU, sample_head, select_proposals
+from lnsdk.trainers.lens.rois import PROPOSAL_IOU, one_stage_detections, sample_head, select_proposals
 from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE, boxes_of_distances
 
 NONE = torch.zeros(0, 4)
@@ -98,3 +98,29 @@ def test_training_decodes_as_the_runtime_does(seed: int) -> None:
     )
     assert len(ours) > 20
     np.testing.assert_allclose(ours.numpy(), theirs, atol=1e-4)
+
+
+def test_one_stage_detections_are_what_the_head_would_give() -> None:
+    """Two experts, the best two boxes of each: the runtime takes them as regions that stay where they are."""
+    boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [20.0, 20.0, 90.0, 30.0], [70.0, 70.0, 80.0, 80.0]])
+    first = Candidates(torch.tensor([[0.3, 0.9, 0.8]]), boxes[None])
+    second = Candidates(torch.tensor([[0.7, 0.1, 0.2]]), boxes[None])
+    (found,) = one_stage_detections([first, second], 2, (48, 64))
+    # the third box lies outside of the slice and is left out; the second is clipped to it
+    torch.testing.assert_close(found.rois, torch.tensor([[20.0, 20.0, 63.5, 30.0], [0.0, 0.0, 8.0, 8.0]]))
+    torch.testing.assert_close(found.scores, torch.tensor([[0.9, 0.0], [0.0, 0.7]]))
+    kept, scores, of_experts = runtime.select_boxes(
+        found.rois.numpy(), found.scores.numpy(), found.offsets.numpy(), np.arange(2), (48, 64), runtime_settings(9, 9)
+    )
+    np.testing.assert_allclose(kept, found.rois.numpy())
+    np.testing.assert_allclose(scores, [0.9, 0.7])
+    np.testing.assert_allclose(of_experts, found.scores.numpy())
+
+
+def test_one_stage_experts_do_not_suppress_each_other() -> None:
+    box = torch.tensor([[[4.0, 4.0, 20.0, 20.0]]]).expand(2, 1, 4)
+    found = one_stage_detections([Candidates(torch.full((2, 1), p), box) for p in (0.9, 0.2)], 5, (32, 32))
+    assert [each.rois.shape for each in found] == [(2, 4), (2, 4)]
+    torch.testing.assert_close(found[1].scores, torch.tensor([[0.9, 0.0], [0.0, 0.2]]))
+    assert not found[0].offsets.any()
+    assert found[0].offsets.shape == (2, 2, 4)

@@ -15,12 +15,25 @@ from lnsdk.trainers.common.cases import GridCase, read_grid_cases, store
 from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.bundle import load_network
 from lnsdk.trainers.lens.settings import LensSettings, edge, paper
-from lnsdk.trainers.lens.train import Batch, by_expert, draw_batch, learning_rate, total_steps, train
+from lnsdk.trainers.lens.train import Batch, BatchLoss, by_expert, draw_batch, learning_rate, total_steps, train
+from lnsdk.trainers.networks.lens import Lens
 from tests.trainers.lens.tiny import TINY
 
 STEPS = 6
 NAMES = [scope.name for scope in SCOPES]
+
+
+DESIGNS: dict[str, dict[str, object]] = {
+    "afp": {},
+    "rpn": {"proposal": "rpn"},
+    "centernet": {"proposal": "centernet"},
+    "fcos": {"proposal": "fcos"},
+    "one-stage": {"proposal": "fcos", "one_stage": True},
+    "adapted": {"domain_attention": True},
+}
+designs = pytest.mark.parametrize("design", DESIGNS)
 
 
 def settings(**changes: object) -> LensSettings:
@@ -46,13 +59,36 @@ def read(cases: Path, names: Sequence[str] = NAMES) -> list[Dataset]:
     return by_expert(read_grid_cases(cases, names))
 
 
-def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path) -> None:
-    network = train(settings(), read(cases), tmp_path / "run")
+@designs
+def test_six_steps_leave_the_promised_files(cases: Path, tmp_path: Path, design: str) -> None:
+    network = train(settings(**DESIGNS[design]), read(cases), tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoint.ckpt", "losses.png"}
     assert not network.training
     content = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)
     assert content["state"]["step"] == STEPS
     assert np.isfinite(content["state"]["history"]).all()
+    loaded = load_network(tmp_path / "run" / "checkpoint.ckpt")
+    assert loaded.design == network.design
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+@designs
+def test_steps_on_one_batch_lower_its_loss(cases: Path, design: str) -> None:
+    torch.manual_seed(0)
+    chosen = settings(**DESIGNS[design], bfloat16=False)
+    network = Lens(len(SCOPES), TINY, chosen.proposal, chosen.one_stage, chosen.domain_attention)
+    loss, optimizer = BatchLoss(network, chosen), torch.optim.Adam(network.parameters(), lr=5e-3)
+    batch = draw_batch(read(cases), chosen, np.random.default_rng(0))
+    history = []
+    for step in range(12):
+        terms = loss(batch, np.random.default_rng(step))
+        optimizer.zero_grad()
+        torch.stack(terms).sum().backward()
+        optimizer.step()
+        history.append(terms[0].item())
+    assert np.isfinite(history).all()
+    assert history[-1] < 0.9 * history[0]
+    assert (terms[2] == 0) == (design == "one-stage")
 
 
 def test_interrupted_training_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
@@ -83,7 +119,10 @@ def test_damaged_checkpoint_is_refused(cases: Path, tmp_path: Path, content: byt
         train(settings(steps=1), read(cases), tmp_path)
 
 
-def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@designs
+def test_other_experts_stay_as_they_were(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, design: str
+) -> None:
     """After batches of every dataset, two steps of one dataset leave the other experts' layers bitwise alone."""
     monkeypatch.setattr("lnsdk.trainers.lens.train.draw_batch", lambda *a: draw_expert(*a))
     drawn: list[int] = []
@@ -94,11 +133,11 @@ def test_other_experts_stay_as_they_were(cases: Path, tmp_path: Path, monkeypatc
         batch = draw_batch([datasets[expert]] * len(SCOPES), chosen, rng)
         return replace(batch, expert=expert)
 
-    chosen = settings(steps=6)
+    chosen = settings(steps=6, **DESIGNS[design])
     before = {k: v.clone() for k, v in train(chosen, read(cases), tmp_path, stop_after=4).state_dict().items()}
     after = train(chosen, read(cases), tmp_path).state_dict()
     assert drawn == [0, 1, 2, 3, 1, 1]
-    layers = ("proposals", "head.classify", "head.regress")
+    layers = ("proposals",) if chosen.one_stage else ("proposals", "head.classify", "head.regress")
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     for layer in layers:
         assert any(name.startswith(f"{layer}.1.") for name in moved), layer
@@ -151,3 +190,18 @@ def test_paper_preset_wants_imagenet_weights() -> None:
     with pytest.raises(ValueError, match="--from-scratch"):
         paper()
     assert paper(from_scratch=True).learning_rate == 1e-4
+
+
+def test_designs_that_cannot_be_built_are_refused() -> None:
+    with pytest.raises(ValueError, match="one_stage needs proposal='fcos', got 'afp'"):
+        settings(one_stage=True)
+    with pytest.raises(ValueError, match=r"proposal must be one of afp, rpn, centernet, fcos, got 'yolo'"):
+        settings(proposal="yolo")
+    with pytest.raises(ValueError, match="one_stage needs"):
+        Lens(2, TINY, "rpn", one_stage=True)
+
+
+def test_checkpoint_of_another_proposal_network_is_not_gone_on_from(cases: Path, tmp_path: Path) -> None:
+    train(settings(steps=1), read(cases), tmp_path)
+    with pytest.raises(InputError, match="made with proposal=afp, now proposal=rpn"):
+        train(settings(steps=1, proposal="rpn"), read(cases), tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +32,9 @@ def case(series: str, labelled: bool, expert: str = "universal", identity: str =
     return GridCase(f"p-{series}", expert, grid, labels, truth, "p", f"p-{series[0]}", f"p-{series}")
 
 
-def in_this_process(make: object, plans: list[PatientPlan], folder: Path, title: str) -> None:
-    for plan in plans:
-        prepare_patient(plan, folder)
+def in_this_process(title: str, task: Callable[[PatientPlan], None], items: Sequence[PatientPlan]) -> None:
+    for item in items:
+        task(item)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "PHANTOM_SIZE", 192)
     monkeypatch.setattr(planning, "PHANTOM_PIXELS_MM", (1.9, 2.1))
     monkeypatch.setattr(planning, "PHANTOM_SLICE_MM", 5.0)
-    monkeypatch.setattr(prepare, "make_all", in_this_process)
+    monkeypatch.setattr(prepare, "in_parallel", in_this_process)
 
 
 @pytest.mark.usefixtures("small_sets")
@@ -88,9 +88,10 @@ def test_interrupted_patient_is_not_taken_for_a_whole_one(tmp_path: Path, monkey
         yield case("1-1", True)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(prepare, "grid_cases", interrupted)
-        prepare_patient(plan, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_patient(plan, tmp_path)
     assert not is_current(plan, tmp_path)
     assert [c.name for c in read_grid_cases(tmp_path, ["p-1-1"])] == ["p-1-1"]  # what was stored is whole
     with pytest.raises(InputError, match="must hold a generated set"):

@@ -85,6 +85,6 @@ class ProposalNetwork(nn.Module, ABC):
         """A box with its score for every place of the maps."""
 
 
-def start_at(layer: nn.Conv2d, probability: float) -> None:
-    """Set the bias of a layer of logits so that it starts at a probability everywhere."""
+def start_at(layer: nn.Module, probability: float) -> None:
+    """Set the bias of a convolution to logits so that it starts at a probability everywhere."""
     nn.init.constant_(cast(Tensor, layer.bias), math.log(probability / (1.0 - probability)))

@@ -96,7 +96,8 @@ class CenterPoints(ProposalNetwork):
     def decode(self, outputs: Outputs) -> Candidates:
         """One box per pixel, scored by its heat; suppression takes the place of the search for peaks."""
         heat, offsets, sizes = outputs
-        y, x = pixel_centers(*heat.shape[-2:], offsets)
+        height, width = heat.shape[-2:]
+        y, x = pixel_centers(height, width, offsets)
         center = torch.stack((x + offsets[:, 0], y + offsets[:, 1]), dim=3)
         half = sizes.permute(0, 2, 3, 1) / 2
         boxes = torch.cat((center - half, center + half), dim=3).flatten(1, 2) * STRIDE
