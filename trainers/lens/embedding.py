@@ -27,7 +27,7 @@ from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.mining.delta import DeltaChoice
 from lnsdk.trainers.lens.mining.matching import key_rows, person
 from lnsdk.trainers.lens.mining.tracklets import Rows, apart
-from lnsdk.trainers.lens.train import State, restore, save
+from lnsdk.trainers.lens.train import restore, save
 from lnsdk.trainers.networks.embedding import EmbeddingNetwork, EmbeddingShape, LesionViews
 
 CLOSE = 48
