@@ -1,9 +1,9 @@
-"""Data distillation: what a detector finds in several transforms of a volume is truth (LENS VI-D, reference [33])."""
+"""Data distillation: what a detector finds in transforms of a volume becomes truth (LENS VI-D, reference [33])."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -64,7 +64,8 @@ def draw_transforms(rng: np.random.Generator, count: int = TRANSFORMS) -> tuple[
 
 def transform_grid(grid: Grid, transform: Transform) -> NDArray[np.float32]:
     """Apply a transform to a grid (z, y, x)."""
-    flipped = np.flip(grid, [axis for axis, flip in enumerate(transform.flips) if flip]).astype(np.float32)
+    axes = tuple(axis for axis, flip in enumerate(transform.flips) if flip)
+    flipped = np.flip(grid, axes).astype(np.float32)
     size = _scaled_size(grid.shape, transform.scale)
     scaled = interpolate(torch.from_numpy(flipped)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     return _translate(scaled.numpy(), transform.shift)
@@ -167,7 +168,8 @@ def distil(
     seen = [restore_boxes(detector(transform_grid(grid, t)), (depth, height, width), t) for t in transforms]
     fused = outside(fuse(seen, theta), labels.ignored)
     confident = pick(fused, fused.scores > score)
-    return add_as_lesions(labels, pick(confident, apart(as_rows(confident), labels.boxes, theta)), theta)
+    new = pick(confident, apart(as_rows(confident), labels.boxes, theta))
+    return replace(add_as_lesions(labels, new, theta), slices=None)
 
 
 def _scaled_size(shape: Sequence[int], scale: float) -> tuple[int, int]:

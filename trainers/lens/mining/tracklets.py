@@ -100,7 +100,7 @@ def row_iou(a: Rows, b: Rows) -> NDArray[np.float32]:
 
 def apart(rows: Rows, others: Rows, overlap: float) -> NDArray[np.bool_]:
     """Tell which rows overlap none of the others by an IoU above `overlap`: (N,)."""
-    return np.all(row_iou(rows, others) <= overlap, axis=1)
+    return np.asarray(np.all(row_iou(rows, others) <= overlap, axis=1))
 
 
 def owners(tracklets: Tracklets, labels: Labels, theta: float = THETA) -> NDArray[np.int64]:

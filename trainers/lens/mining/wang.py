@@ -9,7 +9,7 @@ from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.lens.mining.tracklets import THETA, add_lesions, apart, as_rows, row_iou
 
 REACH = (-1, 1)
-"""Slices that are looked at: "the adjacent slices of the original annotations" (LENS VI-D), one on either side."""
+"""Steps to the slices that are looked at: "the adjacent slices of the original annotations" (LENS VI-D)."""
 
 
 def propagate_to_neighbours(labels: Labels, found: SliceBoxes, theta: float = THETA) -> Labels:
