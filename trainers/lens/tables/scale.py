@@ -45,7 +45,7 @@ class Scale:
 
 SCALES = {
     "edge": Scale(
-        PatientSetPlan(patients=40, single=12, validation=8, test=30, lesions=10, reach_mm=None),
+        PatientSetPlan(patients=32, single=12, validation=6, test=30, lesions=10, reach_mm=30.0),
         edge(
             shape=THIN,
             steps=3500,
