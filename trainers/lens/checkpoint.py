@@ -1,14 +1,72 @@
-"""Reading of checkpoint files, with one line for what is wrong with them."""
+"""Checkpoints of a training: written whole, continued only by the run that made them, one line for what is wrong."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.fabric import Fabric
+from torch import nn
 
 from lnsdk.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides weights and optimizer: the steps done and the losses of each."""
+
+    step: int = 0
+    history: list[list[float]] = field(default_factory=list)
+
+
+def save(
+    fabric: Fabric,
+    path: Path,
+    network: nn.Module,
+    optimizer: Any,
+    state: State,
+    shape: DataclassInstance,
+    record: dict[str, Any],
+) -> None:
+    """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
+    partial = path.with_suffix(".partial")
+    content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
+    fabric.save(partial, content | {"shape": asdict(shape), "run": record})
+    partial.replace(path)
+
+
+def restore(path: Path, network: nn.Module, optimizer: Any, record: dict[str, Any]) -> State:
+    """Load a checkpoint if it exists and continues this run; a fresh state when there is none."""
+    if not path.exists():
+        return State()
+    content = read_checkpoint(path)
+    check_same_run(path, content.get("run"), record)
+    try:
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        return State(**content["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError("checkpoint", f"{path} is damaged ({first_line(error)}); use another folder") from error
+
+
+def check_same_run(path: Path, made: object, now: dict[str, Any]) -> None:
+    """Refuse to go on from a checkpoint that another run made."""
+    if not isinstance(made, dict):
+        raise InputError("checkpoint", f"{path} does not say how it was made; use another folder")
+    differing = [name for name in now if made.get(name) != now[name]]
+    if not differing:
+        return
+    if differing == ["cases"]:
+        raise InputError("checkpoint", f"{path} was made with other cases; use another folder or the same cases")
+    named = [name for name in differing if name != "cases"]
+    then, here = (", ".join(f"{name}={record.get(name)}" for name in named) for record in (made, now))
+    raise InputError("checkpoint", f"{path} was made with {then}, now {here}; use another folder or the same settings")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,31 +16,21 @@ from torch import Tensor, nn
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.samples import GridCase, Sample, draw_sample, read_grid_cases
+from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
+from lnsdk.trainers.lens.checkpoint import restore, save
 from lnsdk.trainers.lens.losses import center_loss, head_loss, size_loss, total_loss
 from lnsdk.trainers.lens.rois import decode_proposals, sample_head
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.targets import IGNORE_RATIO, ProposalTargets, proposal_targets
 from lnsdk.trainers.networks.densenet import load_imagenet
-from lnsdk.trainers.networks.lens import Lens, LensShape, Proposals
+from lnsdk.trainers.networks.lens import Lens, Proposals
 
 GRADIENT_NORM = 5.0
 """Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
 
 LOSSES = ("center", "size", "class", "box")
 """Terms of eq. 3 in the order in which they are logged."""
-
-CUT = 0.1
-"""Factor on the learning rate at every milestone (LENS VI-B)."""
-
-
-@dataclass
-class State:
-    """What a checkpoint holds besides weights and optimizer: the steps done and the losses of each."""
-
-    step: int = 0
-    history: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
@@ -136,9 +126,8 @@ def load_datasets(folder: Path, names: Sequence[str]) -> list[list[GridCase]]:
 
 def learning_rate(settings: LensSettings, step: int) -> float:
     """Rate of a step: linear warm-up, then cut to a tenth at every milestone."""
-    cuts = sum(step >= fraction * settings.steps for fraction in settings.milestones)
-    warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    return float(settings.learning_rate * warm * CUT**cuts)
+    milestones = [fraction * settings.steps for fraction in settings.milestones]
+    return stepped_rate(settings.learning_rate, step, milestones, settings.warmup)
 
 
 def draw_batch(datasets: list[list[GridCase]], settings: LensSettings, rng: np.random.Generator) -> Batch:
@@ -231,41 +220,3 @@ def describe_run(settings: LensSettings, datasets: list[list[GridCase]]) -> dict
     record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
     cases = {case.name: case.fingerprint for dataset in datasets for case in dataset}
     return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
-
-
-def save(
-    fabric: Fabric, path: Path, network: Lens, optimizer: Any, state: State, shape: LensShape, record: dict[str, Any]
-) -> None:
-    """Write a checkpoint beside the old one and replace it, so that an interruption leaves a whole one."""
-    partial = path.with_suffix(".partial")
-    content = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": asdict(state)}
-    fabric.save(partial, content | {"shape": asdict(shape), "run": record})
-    partial.replace(path)
-
-
-def restore(path: Path, network: Lens, optimizer: Any, record: dict[str, Any]) -> State:
-    """Load a checkpoint if it exists and continues this run; a fresh state when there is none."""
-    if not path.exists():
-        return State()
-    content = read_checkpoint(path)
-    check_same_run(path, content.get("run"), record)
-    try:
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        return State(**content["state"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError("checkpoint", f"{path} is damaged ({first_line(error)}); use another folder") from error
-
-
-def check_same_run(path: Path, made: object, now: dict[str, Any]) -> None:
-    """Refuse to go on from a checkpoint that another run made."""
-    if not isinstance(made, dict):
-        raise InputError("checkpoint", f"{path} does not say how it was made; use another folder")
-    differing = [name for name in now if made.get(name) != now[name]]
-    if not differing:
-        return
-    if differing == ["cases"]:
-        raise InputError("checkpoint", f"{path} was made with other cases; use another folder or the same cases")
-    named = [name for name in differing if name != "cases"]
-    then, here = (", ".join(f"{name}={record.get(name)}" for name in named) for record in (made, now))
-    raise InputError("checkpoint", f"{path} was made with {then}, now {here}; use another folder or the same settings")

@@ -18,7 +18,7 @@ from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import BATCHES, Verdict, _real_inputs, export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.bundle import BATCHES, Verdict, real_inputs, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.networks.lens import Lens
 from lnsdk.volume import Volume
@@ -181,7 +181,7 @@ def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None
 
 
 def test_gate_runs_empty_and_full_regions(network: Lens, written: Path, volume: Volume) -> None:
-    inputs = _real_inputs(lens_graphs(network), volume, read_settings(read_bundle(written)))
+    inputs = real_inputs(lens_graphs(network), volume, read_settings(read_bundle(written)))
     assert [len(slices) for (slices,) in inputs["image"]] == list(BATCHES)
     counts = {rois.shape[1] for _, rois in inputs["head"]}
     assert min(counts) == 1
