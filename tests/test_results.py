@@ -63,6 +63,26 @@ def test_json_is_valid(tmp_path: Path, lesions: tuple[Lesion, ...]) -> None:
     jsonschema.validate(json.loads(text), schema(), jsonschema.Draft202012Validator)
 
 
+def test_json_holds_the_score_of_false_positive_reduction() -> None:
+    found = replace(
+        result(replace(LESION, fpr_score=0.25), LESION), provenance=replace(PROVENANCE, false_positive_reduction=True)
+    )
+    document = json.loads(found.to_json())
+    assert document["false_positive_reduction"] is True
+    assert [lesion["fpr_score"] for lesion in document["lesions"]] == [0.25, None]
+    jsonschema.validate(document, schema(), jsonschema.Draft202012Validator)
+    document["lesions"][0]["fpr_score"] = 1.5
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema(), jsonschema.Draft202012Validator)
+
+
+def test_files_written_before_false_positive_reduction_stay_valid() -> None:
+    document = json.loads(result(LESION).to_json())
+    assert document.pop("false_positive_reduction") is False
+    assert document["lesions"][0].pop("fpr_score") is None
+    jsonschema.validate(document, schema(), jsonschema.Draft202012Validator)
+
+
 def test_json_holds_the_result() -> None:
     document = json.loads(result(LESION).to_json())
     lesion = document["lesions"][0]
@@ -82,6 +102,7 @@ def test_json_holds_the_result() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"false_positive_reduction": "yes"},
         {"schema_version": 2},
         {"patient_name": "DOE"},
         {"threshold": 1.5},

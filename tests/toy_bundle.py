@@ -1,7 +1,8 @@
 """A detector bundle whose network is arithmetic: it finds bright balls, so geometry is tested without training.
 
 A ball of 300 HU in water becomes a disc in each slice. The ``image`` graph takes the disc's moments in a window around
-every feature pixel, ``fuse`` turns them into a box around the disc, and ``head`` scores a box by its width.
+every feature pixel, ``fuse`` turns them into a box around the disc, and ``head`` scores a box by its width. ``fpr``,
+which a bundle has when it is given settings for it, scores a box by how bright it is: 0 for water, 1 for a ball.
 """
 
 import hashlib
@@ -52,10 +53,21 @@ SIGNATURES: dict[str, dict[str, dict[str, list[int | None]]]] = {
     },
 }
 
+FPR_SIGNATURE: dict[str, dict[str, list[int | None]]] = {
+    "inputs": {"patch": [None, 8, 32, 32], "z": [None, 1, 8], "y1": [None, 1, 8], "x1": [None, 1, 8]},
+    "outputs": {"scores": [None, 1]},
+}
+
+FPR = {"patch": [8, 32, 32], "bins": [1, 1, 1], "strides": [4], "boxes": 50, "threshold": 0.25}
+"""Settings of ``fpr``."""
+
 
 def write_toy_bundle(path: Path, **settings: Any) -> Path:
     """Write the bundle into a folder; `settings` replace entries of the ``lnsdk`` section."""
     graphs = {"image": _image_graph(), "fuse": _fuse_graph(), "head": _head_graph()}
+    if "fpr" in settings:
+        graphs["fpr"] = _fpr_graph()
+        settings = {"graphs": SIGNATURES | {"fpr": FPR_SIGNATURE}} | settings
     files = {f"models/{name}.onnx": graph.SerializeToString() for name, graph in graphs.items()}
     files |= {"LICENSE": b"Apache-2.0\n", "docs/README.md": b"# A toy\n"}
     return write_bundle(path, files, **settings)
@@ -199,8 +211,39 @@ def _head_graph() -> onnx.ModelProto:
     return _model("head", nodes, constants)
 
 
+def _fpr_graph() -> onnx.ModelProto:
+    """Mean over the box of every fourth pixel of the patch, by three matrix products."""
+    nodes = [
+        helper.make_node("Slice", ["patch", "starts", "ends", "axes", "steps"], ["sampled"]),
+        helper.make_node("Reshape", ["sampled", "flat"], ["slices"]),
+        helper.make_node("MatMul", ["z", "slices"], ["summed"]),
+        helper.make_node("Reshape", ["summed", "plane"], ["one_slice"]),
+        helper.make_node("MatMul", ["y1", "one_slice"], ["row"]),
+        helper.make_node("Transpose", ["x1"], ["x1_column"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["row", "x1_column"], ["mean"]),
+        helper.make_node("Sub", ["mean", "water"], ["above"]),
+        helper.make_node("Div", ["above", "contrast"], ["scaled"]),
+        helper.make_node("Clip", ["scaled", "zero", "unit"], ["clipped"]),
+        helper.make_node("Reshape", ["clipped", "column"], ["scores"]),
+    ]
+    constants = {
+        "starts": np.array([0, 0]),
+        "ends": np.array([32, 32]),
+        "axes": np.array([2, 3]),
+        "steps": np.array([4, 4]),
+        "flat": np.array([-1, 8, 64]),
+        "plane": np.array([-1, 8, 8]),
+        "column": np.array([-1, 1]),
+        "water": np.float32(WATER),
+        "contrast": np.float32(BALL - WATER),
+        "zero": np.float32(0),
+        "unit": np.float32(1),
+    }
+    return _model("fpr", nodes, constants)
+
+
 def _model(name: str, nodes: list[onnx.NodeProto], constants: dict[str, Any]) -> onnx.ModelProto:
-    signature = SIGNATURES[name]
+    signature = FPR_SIGNATURE if name == "fpr" else SIGNATURES[name]
     graph = helper.make_graph(
         nodes,
         name,

@@ -42,7 +42,8 @@ class Lesion:
     diameter_mm : float
         The box's longer side in the axial plane (the plane of the volume's axes that lie closest to left and back).
     score : float
-        Highest score of the box's slices, 0 to 1.
+        0 to 1. Highest score of the box's slices (s_lens); with false-positive reduction (s_lens + s_fpr) / 2 (LENS
+        eq. 4), or s_lens / 2 for a box that it did not look at because others scored higher.
     expert_scores : mapping of str to float
         Highest score of each expert over the box's slices.
     key_slice : int
@@ -51,6 +52,8 @@ class Lesion:
         SOP Instance UID of that slice, empty when the volume has none.
     key_slice_frame : int, optional
         Number, from 1, of that slice's frame in its multi-frame object; None for other sources.
+    fpr_score : float, optional
+        Score of false-positive reduction (s_fpr); None where it did not look.
     """
 
     box: Box
@@ -62,6 +65,7 @@ class Lesion:
     key_slice: int
     key_slice_uid: str = ""
     key_slice_frame: int | None = None
+    fpr_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Provenance:
         ``"body"`` or ``"none"``: what of the volume was looked at.
     versions : mapping of str to str
         Versions of lnsdk and of what it ran on.
+    false_positive_reduction : bool
+        Whether the scores are those of LENS eq. 4, and not the detector's alone.
     """
 
     model: str
@@ -94,6 +100,7 @@ class Provenance:
     threshold: float
     crop: str
     versions: Mapping[str, str]
+    false_positive_reduction: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,7 @@ class Detections:
             },
             "experts": list(provenance.experts),
             "threshold": provenance.threshold,
+            "false_positive_reduction": provenance.false_positive_reduction,
             "crop": provenance.crop,
             "versions": dict(provenance.versions),
             "warnings": list(self.warnings),
@@ -208,6 +216,7 @@ def _lesion_document(lesion: Lesion) -> dict[str, Any]:
         "diameter_mm": lesion.diameter_mm,
         "score": lesion.score,
         "expert_scores": dict(lesion.expert_scores),
+        "fpr_score": lesion.fpr_score,
         "key_slice": lesion.key_slice,
         "key_slice_sop_instance_uid": lesion.key_slice_uid,
         "key_slice_frame": lesion.key_slice_frame,

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 def test_same_lesions_on_every_ct(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx, torchscript = (Detector(backend=name, threshold=0.0) for name in ("onnx", "torchscript"))
-    threshold = read_settings(read_bundle()).threshold
+    threshold = read_settings(read_bundle()).operating_point
     matched = 0
     for background in load_backgrounds(data_dir):
         reference = onnx(background.path)

@@ -5,8 +5,8 @@ import pytest
 
 from lnsdk import InputError
 from lnsdk.bundle import read_bundle
-from lnsdk.pipelines.settings import read_settings
-from tests.toy_bundle import write_toy_bundle
+from lnsdk.pipelines.settings import FalsePositiveSettings, read_settings
+from tests.toy_bundle import FPR, SIGNATURES, write_toy_bundle
 
 
 def test_settings_are_read(toy: Path) -> None:
@@ -34,6 +34,37 @@ def test_settings_are_read(toy: Path) -> None:
     ],
 )
 def test_wrong_settings_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    bundle = read_bundle(write_toy_bundle(tmp_path / "toy", **change))
+    with pytest.raises(InputError, match=message) as caught:
+        read_settings(bundle)
+    assert caught.value.reason == "bundle-metadata"
+
+
+def test_settings_of_false_positive_reduction(toy: Path, tmp_path: Path) -> None:
+    settings = read_settings(read_bundle(write_toy_bundle(tmp_path / "toy", fpr=FPR)))
+    assert settings.fpr == FalsePositiveSettings((8, 32, 32), (1, 1, 1), (4,), 50, 0.25)
+    assert settings.operating_point == 0.25
+    without = read_settings(read_bundle(toy))
+    assert without.fpr is None
+    assert without.operating_point == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fpr": None}, "lnsdk.fpr must hold settings, got None"),
+        ({"fpr": FPR | {"patch": [8, 32]}}, r"lnsdk.fpr.patch must be 3 positive whole numbers, got \[8, 32\]"),
+        ({"fpr": FPR | {"strides": []}}, "lnsdk.fpr.strides must be one or more positive whole numbers"),
+        ({"fpr": FPR | {"bins": [1, 1, 0]}}, "lnsdk.fpr.bins must be 3 positive whole numbers"),
+        ({"fpr": FPR | {"boxes": 0}}, "lnsdk.fpr.boxes must be a positive whole number"),
+        ({"fpr": FPR | {"threshold": 1.5}}, "lnsdk.fpr.threshold must be a number from 0 to 1"),
+        ({"fpr": FPR | {"patch": [8, 32, 64]}}, "lnsdk.fpr must fit the inputs and outputs of graph 'fpr'"),
+        ({"fpr": FPR, "graphs": SIGNATURES}, "lnsdk.fpr must be left out, because the bundle has no graph 'fpr'"),
+    ],
+)
+def test_wrong_settings_of_false_positive_reduction_are_named(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     bundle = read_bundle(write_toy_bundle(tmp_path / "toy", **change))
     with pytest.raises(InputError, match=message) as caught:
         read_settings(bundle)

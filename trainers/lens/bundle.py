@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import lnsdk.export
@@ -29,16 +31,20 @@ from lnsdk.export.parity import (
     check_lesions,
 )
 from lnsdk.phantom import chest_phantom, draw_lesions, insert_lesions
+from lnsdk.pipelines.false_positives import graph_inputs
 from lnsdk.pipelines.features import images
 from lnsdk.pipelines.grid import make_grid
 from lnsdk.pipelines.proposals import decode_proposals, pad_rois
-from lnsdk.pipelines.settings import Settings, read_settings
+from lnsdk.pipelines.settings import FPR, Settings, read_settings
 from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
-from lnsdk.trainers.lens.graphs import lens_graphs
+from lnsdk.trainers.lens.fpr.checkpoint import load_fpr
+from lnsdk.trainers.lens.fpr.settings import boxes_of
+from lnsdk.trainers.lens.graphs import fpr_graph, lens_graphs
 from lnsdk.trainers.lens.settings import Runtime, runtime_of
 from lnsdk.trainers.networks.boxes import DELTA_WEIGHTS, STRIDE
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork, FprShape
 from lnsdk.trainers.networks.lens import FULL_WINDOW, ImageFeatures, Lens, LensShape
 
 BACKENDS = ("onnx", "torchscript")
@@ -46,6 +52,9 @@ BACKENDS = ("onnx", "torchscript")
 
 MAX_BATCH = 8
 """Slices per run of a graph."""
+
+COMBINATION = "(s_lens + s_fpr) / 2 for the `boxes` best boxes of a volume, s_lens / 2 for the others"
+"""What a bundle says of its scores with false-positive reduction (LENS eq. 4)."""
 
 BATCHES = (1, 2, 7, MAX_BATCH)
 """Batch sizes that the parity gate runs."""
@@ -86,6 +95,7 @@ def write_lens_bundle(
     volumes: Sequence[Volume],
     evaluate: Callable[[Detector], Verdict],
     untrained: bool = False,
+    fpr: FalsePositiveNetwork | None = None,
 ) -> None:
     """Write a bundle and pass it through the parity gate.
 
@@ -100,9 +110,14 @@ def write_lens_bundle(
     volumes : sequence of Volume
         CTs on which every backend must give what torch gives.
     evaluate : callable
-        Called once every graph has passed, with the detector of the first backend at threshold 0.
+        Called once every graph has passed, with the detector of the first backend at threshold 0. With `fpr` it is
+        called twice, first with a detector that leaves false-positive reduction out
+        (`Detector.reduces_false_positives` tells them apart): each has its own operating point, and the bundle's card
+        is the second's.
     untrained : bool
         Let a network pass that finds no lesion at the operating point on any of the volumes.
+    fpr : FalsePositiveNetwork, optional
+        Trained on what `network` detects.
 
     Raises
     ------
@@ -121,27 +136,32 @@ def write_lens_bundle(
         if ops.is_air(volume.voxels, volume.spacing):
             raise InputError("gate-air", "the parity gate needs CTs with a body in them; got one that holds only air")
     with replaced_bundle(folder) as partial:
-        graphs = lens_graphs(network)
+        graphs = (*lens_graphs(network), *([] if fpr is None else [fpr_graph(fpr)]))
         write_graphs(partial, graphs)
         (partial / "docs").mkdir()
         shutil.copyfile(_license(), partial / "LICENSE")
-        section = _section(name, runtime_of(network.shape))
+        section = _section(name, runtime_of(network.shape), None if fpr is None else fpr.shape)
         candidate = _open_candidate(partial, section, graphs)
         outputs = compare_outputs(candidate, graphs, volumes)
+        plain = None if candidate.plain is None else evaluate(candidate.plain)
         verdict = evaluate(candidate.detectors[BACKENDS[0]])
         lesions = compare_detectors(candidate, volumes, verdict.threshold, untrained)
         report = parity_report(outputs, lesions, verdict.threshold)
         (partial / "docs" / "README.md").write_text(verdict.card)
         (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
-        write_metadata(partial, _description(), section | {"threshold": verdict.threshold}, graphs)
+        write_metadata(partial, _description(), _with_thresholds(section, verdict, plain), graphs)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A bundle that has yet to pass the gate: as it was read, and its detector in every backend."""
+    """A bundle that has yet to pass the gate: as it was read, and its detector in every backend.
+
+    `plain` leaves false-positive reduction out; None where there is none.
+    """
 
     bundle: Bundle
     detectors: Mapping[str, Detector]
+    plain: Detector | None = None
 
 
 def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequence[ExportGraph]) -> Candidate:
@@ -149,7 +169,8 @@ def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequenc
     write_metadata(folder, _description(), section, graphs)
     try:
         detectors = {backend: Detector(folder, backend=backend, threshold=0.0) for backend in BACKENDS}
-        return Candidate(read_bundle(folder), detectors)
+        plain = Detector(folder, backend=BACKENDS[0], threshold=0.0, reduce_false_positives=False)
+        return Candidate(read_bundle(folder), detectors, plain if FPR in section else None)
     finally:
         (folder / METADATA).unlink()
 
@@ -166,7 +187,7 @@ def compare_outputs(
     """
     rows = []
     for volume in volumes:
-        inputs = _real_inputs(graphs, volume, read_settings(candidate.bundle))
+        inputs = real_inputs(graphs, volume, read_settings(candidate.bundle))
         for graph in graphs:
             rows += check_graph(graph, candidate.bundle.graph(graph.name), BACKENDS, inputs[graph.name])
     return rows
@@ -241,18 +262,18 @@ def _compare_lesions(volume: Volume, detectors: Mapping[str, Detector], threshol
     }
 
 
-def _real_inputs(
+def real_inputs(
     graphs: Sequence[ExportGraph], volume: Volume, settings: Settings
 ) -> dict[str, list[tuple[Tensor, ...]]]:
     """Inputs of every graph by its name, from the middle of a CT through the torch modules, for each batch size.
 
     `head` gets the proposals that the detector would give it, and one empty region, which is what pads a slice
-    without any.
+    without any; `fpr` gets boxes of many sizes, those at the grid's border among them.
     """
     grid = make_grid(volume, settings, "body")
     if grid is None:
         raise ParityError("a CT without a body has no input for the graphs")
-    image, fuse, _head = (graph.module for graph in graphs)
+    image, fuse = (graph.module for graph in graphs[:2])
     every = replace(settings, proposal_min_score=0.0)
     inputs: dict[str, list[tuple[Tensor, ...]]] = {graph.name: [] for graph in graphs}
     for batch in BATCHES:
@@ -268,7 +289,17 @@ def _real_inputs(
         inputs["image"].append((slices[3 : 3 + batch],))
         inputs["fuse"].append(triples)
         inputs["head"] += [(maps, torch.from_numpy(rois)), (maps, torch.zeros(batch, 1, 4))]
+        if settings.fpr is not None:
+            patches = graph_inputs(_boxes_across(grid.shape, batch), grid.block, grid.shape, settings.fpr)
+            inputs[FPR].append(tuple(map(torch.from_numpy, patches.values())))
     return inputs
+
+
+def _boxes_across(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
+    """3D boxes along a grid's diagonal, from one voxel at its first corner to an eighth of it beyond its last."""
+    corner = np.linspace(0, 1, count)[:, None] * np.array(shape[::-1])
+    size = 1 + np.linspace(0, 1, count)[:, None] * np.array(shape[::-1]) / 8
+    return np.concatenate([corner - 0.5, corner + size - 0.5], axis=1).astype(np.float32)
 
 
 def _empty(volume: Volume) -> tuple[Volume, Volume]:
@@ -280,9 +311,17 @@ def _empty(volume: Volume) -> tuple[Volume, Volume]:
     return Volume(water, volume.affine), Volume(air, volume.affine)
 
 
-def _section(name: str, runtime: Runtime) -> dict[str, object]:
-    """The `lnsdk` section of the description, with an operating point that keeps everything until one is chosen."""
-    return {
+def _with_thresholds(section: Mapping[str, object], verdict: Verdict, plain: Verdict | None) -> dict[str, object]:
+    """The section with the operating points: that of the detector's own scores, and that of the combined ones."""
+    if plain is None:
+        return {**section, "threshold": verdict.threshold}
+    fpr = {**cast(Mapping[str, object], section[FPR]), "threshold": verdict.threshold}
+    return {**section, "threshold": plain.threshold, FPR: fpr}
+
+
+def _section(name: str, runtime: Runtime, fpr: FprShape | None) -> dict[str, object]:
+    """The `lnsdk` section of the description, with operating points that keep everything until they are chosen."""
+    section = {
         "task": "detector",
         "name": name,
         "experts": [scope.name for scope in SCOPES],
@@ -294,6 +333,10 @@ def _section(name: str, runtime: Runtime) -> dict[str, object]:
         "threshold": 0.0,
         "max_batch": MAX_BATCH,
     }
+    if fpr is None:
+        return section
+    settings = fpr.settings(boxes_of(fpr), threshold=0.0)
+    return section | {FPR: {**asdict(settings), "combination": COMBINATION}}
 
 
 def _description() -> dict[str, object]:
@@ -316,7 +359,14 @@ def _license() -> Path:
 
 
 def export_checkpoint(
-    checkpoint: Path, folder: Path, name: str, cts: Sequence[Path], threshold: float, untrained: bool = False
+    checkpoint: Path,
+    folder: Path,
+    name: str,
+    cts: Sequence[Path],
+    threshold: float,
+    untrained: bool = False,
+    fpr: Path | None = None,
+    fpr_threshold: float | None = None,
 ) -> None:
     """Write the bundle of a checkpoint.
 
@@ -334,19 +384,32 @@ def export_checkpoint(
         Operating point.
     untrained : bool
         As for `write_lens_bundle`.
+    fpr : Path, optional
+        Checkpoint of false-positive reduction, written by `lnsdk.trainers.lens.fpr.train.train_fpr`.
+    fpr_threshold : float, optional
+        Operating point with it; needed when it is given.
 
     Raises
     ------
+    ValueError
+        When only one of `fpr` and `fpr_threshold` is given.
     InputError
         When the folder holds something else, or checkpoint or CTs cannot be used.
     ParityError
         See `write_lens_bundle`.
     """
+    if (fpr is None) != (fpr_threshold is None):
+        raise ValueError("fpr and fpr_threshold go together: name the checkpoint and its operating point, or neither")
     check_output(folder)
     network = load_network(checkpoint)
+    reduction = None if fpr is None else load_fpr(fpr)
     volumes = [read(path) for path in cts] or [gate_volume()]
-    verdict = Verdict(threshold, EXPORTED_CARD.format(name=name))
-    write_lens_bundle(network, folder, name, volumes, lambda _: verdict, untrained)
+
+    def accept(detector: Detector) -> Verdict:
+        reduced = fpr_threshold is not None and detector.reduces_false_positives
+        return Verdict(fpr_threshold if reduced else threshold, EXPORTED_CARD.format(name=name))
+
+    write_lens_bundle(network, folder, name, volumes, accept, untrained, reduction)
 
 
 def gate_volume() -> Volume:

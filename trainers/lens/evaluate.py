@@ -101,7 +101,7 @@ def evaluate(
     write_report(evaluation, out, f"{detector.provenance.model}, test")
 
     control = zero_contrast_control(detect, _controls(_spread(plans[seeds[0]], CONTROLS)))
-    point = read_settings(read_bundle(bundle)).threshold
+    point = read_settings(read_bundle(bundle)).operating_point
     record = _control_record(control, point)
     (out / "control.json").write_text(json.dumps(record, indent=1) + "\n")
     real_lesions = _real_lesions(detect, backgrounds, data_root)

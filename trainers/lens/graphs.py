@@ -10,7 +10,10 @@ from lnsdk.backends import Signature
 from lnsdk.backends.base import Shape
 from lnsdk.errors import InputError
 from lnsdk.export.graph import ExportGraph
+from lnsdk.pipelines.false_positives import pooling_weights
+from lnsdk.pipelines.settings import FPR
 from lnsdk.trainers.networks.boxes import STRIDE
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import ImageFeatures, Lens, RoiHead
 
 
@@ -67,6 +70,20 @@ class HeadGraph(nn.Module):
         """Return scores as probabilities and offsets."""
         logits, offsets = self.head(features, rois)
         return logits.sigmoid(), offsets
+
+
+class FprGraph(nn.Module):
+    """`fpr`: patches and the pooling weights of their boxes to scores."""
+
+    def __init__(self, network: FalsePositiveNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, patch: Tensor, z: Tensor, y1: Tensor, x1: Tensor, y2: Tensor, x2: Tensor, y3: Tensor, x3: Tensor
+    ) -> tuple[Tensor]:
+        """Return scores as probabilities."""
+        return (self.network(patch, z, y1, x1, y2, x2, y3, x3).sigmoid(),)
 
 
 def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
@@ -140,4 +157,23 @@ def lens_graphs(network: Lens) -> tuple[ExportGraph, ExportGraph, ExportGraph]:
             {"features": fine, "rois": {0: batch, 1: rois}},
             head_inputs,
         ),
+    )
+
+
+def fpr_graph(network: FalsePositiveNetwork) -> ExportGraph:
+    """The graph of false-positive reduction. Of its sizes only the batch is dynamic: patches have one size."""
+    network = network.eval()
+    settings = network.shape.settings(boxes=1, threshold=0.0)
+    depth, height, width = settings.patch
+    signature = settings.signature
+
+    def inputs(n: int, _height: int, _width: int) -> tuple[Tensor, ...]:
+        low = torch.rand(n, 3) * torch.tensor([width, height, depth]) / 2
+        boxes = torch.cat((low, low + 1 + low * torch.rand(n, 3)), dim=1)
+        weights = pooling_weights(boxes.numpy(), settings)
+        return 255.0 * torch.rand(n, *settings.patch), *map(torch.from_numpy, weights.values())
+
+    batch = Dim("batch")
+    return ExportGraph(
+        FPR, FprGraph(network).eval(), signature, {name: {0: batch} for name in signature.inputs}, inputs
     )

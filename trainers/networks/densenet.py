@@ -7,16 +7,12 @@ the third block as in the network that LENS builds on (LENS IV-A, its reference 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lnsdk.errors import InputError
+from lnsdk.trainers.networks.imagenet import read_imagenet
 
 
 class DenseLayer(nn.Module):
@@ -132,29 +128,9 @@ def load_imagenet(backbone: TruncatedDenseNet, path: Path) -> None:
     InputError
         ``imagenet`` when the file cannot be read, lacks a weight or holds one of another size.
     """
-    weights = _read_weights(path)
-    found = {}
-    for key, target in backbone.state_dict().items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        source = _torchvision_key(key)
-        if source not in weights or weights[source].shape != target.shape:
-            raise InputError(
-                "imagenet",
-                f"{path} does not hold DenseNet-121 weights: expected {source} of shape {tuple(target.shape)}, "
-                f"got {tuple(weights[source].shape) if source in weights else 'nothing'}",
-            )
-        found[key] = weights[source]
-    backbone.load_state_dict(found, strict=False)
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError("imagenet", f"cannot read ImageNet weights from {path}: {reason}") from error
-    return weights if isinstance(weights, dict) else {}
+    own = {key: value for key, value in backbone.state_dict().items() if not key.endswith("num_batches_tracked")}
+    weights = read_imagenet(path, "DenseNet-121", {_torchvision_key(key): value.shape for key, value in own.items()})
+    backbone.load_state_dict({key: weights[_torchvision_key(key)] for key in own}, strict=False)
 
 
 def _torchvision_key(key: str) -> str:

@@ -12,18 +12,20 @@ from lnsdk._version import __version__
 from lnsdk.backends import choose
 from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.io import read
+from lnsdk.pipelines.false_positives import pooling_weights, reduce_false_positives
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.lesions import lesions_in_patient
 from lnsdk.pipelines.proposals import (
     SliceBoxes,
+    Stacks,
     concatenate_slices,
     decode_proposals,
     pad_rois,
     select_boxes,
     stack_slices,
 )
-from lnsdk.pipelines.settings import GRAPHS, read_settings
+from lnsdk.pipelines.settings import FPR, GRAPHS, read_settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
 from lnsdk.threads import limited_to
@@ -32,8 +34,9 @@ from lnsdk.volume import Volume
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "total")
-"""Stages whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat per batch."""
+STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "fpr", "total")
+"""Stages whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat per batch, and
+``fpr`` is 0 without false-positive reduction."""
 
 CROPS = ("body", "none")
 """What of the volume is looked at."""
@@ -71,6 +74,10 @@ class Detector:
         Experts whose boxes count; None is all of the bundle's.
     threshold : float, optional
         Keep lesions with at least this score; None is the bundle's operating point, 0 keeps everything.
+    reduce_false_positives : bool
+        Let the bundle's second network look at the best 3D boxes (50 of them in the edge model) and average its score
+        with the detector's (LENS eq. 4); the others get half of the detector's. False gives the detector's own scores,
+        for which bundles store another operating point. Without effect for a bundle that has no such network.
 
     Raises
     ------
@@ -92,6 +99,7 @@ class Detector:
         crop: str = "body",
         experts: Sequence[str] | None = None,
         threshold: float | None = None,
+        reduce_false_positives: bool = True,
     ) -> None:
         if crop not in CROPS:
             raise ValueError(f"crop must be {' or '.join(CROPS)}, got {crop!r}")
@@ -105,7 +113,9 @@ class Detector:
         self._settings = read_settings(loaded)
         self._crop = crop
         self._threads = threads
-        self._threshold = self._settings.threshold if threshold is None else threshold
+        self._fpr_settings = self._settings.fpr if reduce_false_positives else None
+        operating_point = (self._fpr_settings or self._settings).threshold
+        self._threshold = operating_point if threshold is None else threshold
         self._experts = _expert_indices(self._settings.experts, experts)
         engine = choose(backend, device)
         place = engine.device(device)
@@ -113,8 +123,17 @@ class Detector:
         self._image, self._fuse, self._head = (
             engine.open(loaded.graph(name), place, "fp32", threads) for name in GRAPHS
         )
+        if self._fpr_settings is not None:
+            self._fpr = engine.open(loaded.graph(FPR), place, "fp32", threads)
         self._provenance = _provenance(
-            loaded, engine.name, engine.version(), place, self.experts, self._threshold, crop
+            loaded,
+            engine.name,
+            engine.version(),
+            place,
+            self.experts,
+            self._threshold,
+            crop,
+            self.reduces_false_positives,
         )
         self._warm_up()
 
@@ -122,6 +141,11 @@ class Detector:
     def experts(self) -> tuple[str, ...]:
         """Names of the experts whose boxes count."""
         return tuple(self._settings.experts[index] for index in self._experts)
+
+    @property
+    def reduces_false_positives(self) -> bool:
+        """Whether scores are those of LENS eq. 4: the bundle has the network for it, and it was not switched off."""
+        return self._fpr_settings is not None
 
     @property
     def provenance(self) -> Provenance:
@@ -170,6 +194,9 @@ class Detector:
                 found = self._detect(grid, watch, progress)
                 with watch("stack"):
                     stacks = stack_slices(found, self._settings.stack_iou)
+                with watch("fpr"):
+                    stacks = self._reduce(grid, stacks)
+                with watch("stack"):
                     lesions = lesions_in_patient(grid, stacks.above(self._threshold), self.experts)
                 warnings = source.warnings
         return Detections(lesions, warnings, watch.stages, self._provenance, source)
@@ -223,6 +250,12 @@ class Detector:
         boxes = select_boxes(rois, scores[:count], deltas[:count], self._experts, shape, self._settings)
         return SliceBoxes(*boxes, np.full(len(boxes[0]), index, np.int64))
 
+    def _reduce(self, grid: Grid, stacks: Stacks) -> Stacks:
+        """Score 3D boxes with the second network, if there is one."""
+        if self._fpr_settings is None:
+            return stacks
+        return reduce_false_positives(stacks, grid.block, grid.shape, self._fpr.run, self._fpr_settings, self._batch)
+
     def _warm_up(self) -> None:
         """Let the engines allocate, so that the first call is as fast as the others."""
         size = self._settings.multiple
@@ -230,6 +263,10 @@ class Detector:
         features = self._image.run({"image": images})
         fused = self._fuse.run(Centers(0, features, features, features).fuse_inputs())
         self._head.run({"features": fused["features"], "rois": np.zeros((1, 1, 4), np.float32)})
+        if self._fpr_settings is not None:
+            box = np.zeros((1, 6), np.float32)
+            patch = np.zeros((1, *self._fpr_settings.patch), np.float32)
+            self._fpr.run({"patch": patch, **pooling_weights(box, self._fpr_settings)})
 
 
 def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDArray[np.int64]:
@@ -245,7 +282,14 @@ def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDAr
 
 
 def _provenance(
-    bundle: Bundle, backend: str, engine: str, device: str, experts: tuple[str, ...], threshold: float, crop: str
+    bundle: Bundle,
+    backend: str,
+    engine: str,
+    device: str,
+    experts: tuple[str, ...],
+    threshold: float,
+    crop: str,
+    reduced: bool,
 ) -> Provenance:
     package = {"onnx": "onnxruntime", "torchscript": "torch"}[backend]
     versions = {
@@ -266,4 +310,5 @@ def _provenance(
         threshold=threshold,
         crop=crop,
         versions=versions,
+        false_positive_reduction=reduced,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk import ops
-from lnsdk.ops.slices import grid_shape
+from lnsdk.ops.slices import Ranges, grid_shape
 from lnsdk.pipelines.settings import Settings
 from lnsdk.volume import AxisMap, Volume, to_lps_axes
 
@@ -77,6 +77,34 @@ class Grid:
             out=grid[:, :height, :width],
         )
         return grid
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size (z, y, x) of the crop, without padding."""
+        return self.count, self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    def block(self, ranges: Ranges) -> NDArray[np.float32]:
+        """Resample a part of the crop, and nothing else of the volume.
+
+        Parameters
+        ----------
+        ranges : tuple of (int, int)
+            Half-open ranges of the crop's slices, rows and columns, within `shape`.
+
+        Returns
+        -------
+        ndarray of float32
+            Values 0..255, bitwise those of `slices`.
+        """
+        slices, rows, columns = ranges
+        top, left = self.rows[0], self.columns[0]
+        return ops.resample_window(
+            self.volume.voxels,
+            self.volume.spacing,
+            self.spacing,
+            window=self.window,
+            crop=(slices, (top + rows[0], top + rows[1]), (left + columns[0], left + columns[1])),
+        )
 
     def to_voxels(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Convert grid boxes (N, 6) to continuous voxel indices of `volume`; nothing is clipped."""

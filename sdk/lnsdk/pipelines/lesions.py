@@ -1,5 +1,7 @@
 """From 3D boxes in the grid to lesions: boxes in the volume as given and in the patient, sizes and key slices."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,7 @@ def lesions_in_patient(grid: Grid, stacks: Stacks, experts: tuple[str, ...]) -> 
         diameters,
         stacks.scores,
         stacks.expert_scores,
+        np.full(len(boxes), np.nan) if stacks.fpr_scores is None else stacks.fpr_scores,
         _key_slices(grid, stacks),
     )
     return tuple(
@@ -50,11 +53,12 @@ def lesions_in_patient(grid: Grid, stacks: Stacks, experts: tuple[str, ...]) -> 
             diameter_mm=diameter,
             score=score,
             expert_scores=dict(zip(experts, expert_scores, strict=True)),
+            fpr_score=None if math.isnan(fpr_score) else fpr_score,
             key_slice=key_slice,
             key_slice_uid=source.sop_instance_uids[key_slice] if source.sop_instance_uids else "",
             key_slice_frame=source.frame_numbers[key_slice] if source.frame_numbers else None,
         )
-        for box, box_mm, center, diameter, score, expert_scores, key_slice in zip(
+        for box, box_mm, center, diameter, score, expert_scores, fpr_score, key_slice in zip(
             *(column.tolist() for column in columns), strict=True
         )
     )

@@ -50,17 +50,20 @@ class Stacks:
     boxes : ndarray of float32, shape (M, 6)
         x1, y1, z1, x2, y2, z2 in grid indices.
     scores : ndarray of float32, shape (M,)
-        Best score of the member boxes.
+        Best score of the member boxes; after false-positive reduction the combined score (LENS eq. 4).
     expert_scores : ndarray of float32, shape (M, experts)
         Best score of each expert over the member boxes.
     key_boxes : ndarray of float32, shape (M, 6)
         The best member: a box without thickness in its slice.
+    fpr_scores : ndarray of float32, shape (M,), optional
+        Scores of false-positive reduction, NaN for boxes that it did not look at; None without it.
     """
 
     boxes: Array
     scores: Array
     expert_scores: Array
     key_boxes: Array
+    fpr_scores: Array | None = None
 
     def above(self, threshold: float) -> "Stacks":
         """Return the boxes that score at least `threshold`."""
@@ -68,7 +71,13 @@ class Stacks:
 
     def rows(self, chosen: NDArray[np.int64]) -> "Stacks":
         """Return some of the boxes."""
-        return Stacks(self.boxes[chosen], self.scores[chosen], self.expert_scores[chosen], self.key_boxes[chosen])
+        return Stacks(
+            self.boxes[chosen],
+            self.scores[chosen],
+            self.expert_scores[chosen],
+            self.key_boxes[chosen],
+            None if self.fpr_scores is None else self.fpr_scores[chosen],
+        )
 
 
 def decode_proposals(centerness: Array, distances: Array, settings: Settings) -> Array:

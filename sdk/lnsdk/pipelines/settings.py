@@ -4,8 +4,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from lnsdk.backends.base import Signature
 from lnsdk.bundle import Bundle
 from lnsdk.errors import InputError
+
+FPR = "fpr"
+"""Name of the graph of false-positive reduction, which a bundle may lack, and of its settings."""
+
+
+@dataclass(frozen=True)
+class FalsePositiveSettings:
+    """What false-positive reduction does around its network (LENS IV-D).
+
+    Attributes
+    ----------
+    patch : tuple of int
+        Size (z, y, x) of the network's input in grid samples.
+    bins : tuple of int
+        Parts (z, y, x) that a box is cut into when features are pooled over it.
+    strides : tuple of int
+        Patch pixels per feature pixel, in plane, of each level that is pooled over the box.
+    boxes : int
+        Most boxes of a volume that the network looks at: the best. The others get half of the detector's score.
+    threshold : float
+        Operating point of the combined score (eq. 4).
+    """
+
+    patch: tuple[int, int, int]
+    bins: tuple[int, int, int]
+    strides: tuple[int, ...]
+    boxes: int
+    threshold: float
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs that the ``fpr`` graph must have."""
+        (depth, height, width), (z, y, x) = self.patch, self.bins
+        pooling: dict[str, tuple[int | None, ...]] = {"z": (None, z, depth)}
+        for level, stride in enumerate(self.strides, start=1):
+            pooling |= {f"y{level}": (None, y, height // stride), f"x{level}": (None, x, width // stride)}
+        return Signature({"patch": (None, depth, height, width), **pooling}, {"scores": (None, 1)})
 
 
 @dataclass(frozen=True)
@@ -39,8 +77,10 @@ class Settings:
     delta_weights : tuple of float
         Divisors of dx, dy, dw, dh.
     threshold : float
-        Operating point: the score from which lesions are reported; a training chooses that of one false positive per
-        validation volume.
+        Operating point without false-positive reduction: the score from which lesions are reported; a training chooses
+        that of one false positive per validation volume.
+    fpr : FalsePositiveSettings, optional
+        False-positive reduction; None when the bundle has none.
     """
 
     experts: tuple[str, ...]
@@ -59,6 +99,12 @@ class Settings:
     stack_iou: float
     delta_weights: tuple[float, float, float, float]
     threshold: float
+    fpr: FalsePositiveSettings | None = None
+
+    @property
+    def operating_point(self) -> float:
+        """The threshold of the detector as it runs by default: with false-positive reduction where there is one."""
+        return self.threshold if self.fpr is None else self.fpr.threshold
 
 
 IMAGES = 3
@@ -68,7 +114,7 @@ CHANNELS = 3
 """Neighbouring slices of an image (LENS IV-A)."""
 
 GRAPHS = ("image", "fuse", "head")
-"""Graphs that a detector's bundle holds."""
+"""Graphs that every detector's bundle holds."""
 
 
 def read_settings(bundle: Bundle) -> Settings:
@@ -78,7 +124,7 @@ def read_settings(bundle: Bundle) -> Settings:
     ------
     InputError
         ``bundle-task`` if the bundle is not a detector's, ``bundle-metadata`` naming the setting that is missing or
-        has another type or range than it must have.
+        has another type or range than it must have, or that does not fit the graph that it is about.
     """
     if bundle.task != "detector":
         raise InputError("bundle-task", f"bundle {bundle.name} is for task {bundle.task!r}, not for the detector")
@@ -106,7 +152,29 @@ def read_settings(bundle: Bundle) -> Settings:
         stack_iou=detections.number("stack_iou"),
         delta_weights=(dx, dy, dw, dh),
         threshold=section.number("threshold"),
+        fpr=_read_fpr(bundle, section),
     )
+
+
+def _read_fpr(bundle: Bundle, section: "_Section") -> FalsePositiveSettings | None:
+    """Return the settings of false-positive reduction; there must be some if there is a graph, and only then."""
+    if FPR not in bundle.graphs:
+        if FPR in bundle.section:
+            raise section.wrong(FPR, f"be left out, because the bundle has no graph {FPR!r}")
+        return None
+    part = section.within(FPR)
+    depth, height, width = part.integers("patch", 3)
+    z, y, x = part.integers("bins", 3)
+    settings = FalsePositiveSettings(
+        patch=(depth, height, width),
+        bins=(z, y, x),
+        strides=part.integers("strides"),
+        boxes=part.integer("boxes"),
+        threshold=part.number("threshold"),
+    )
+    if bundle.graphs[FPR] != settings.signature:
+        raise section.wrong(FPR, f"fit the inputs and outputs of graph {FPR!r}")
+    return settings
 
 
 class _Section:
@@ -131,6 +199,18 @@ class _Section:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise self.wrong(key, f"be a positive whole number, got {value!r}")
         return value
+
+    def integers(self, key: str, count: int | None = None) -> tuple[int, ...]:
+        """Return `count` positive whole numbers, or any number of them but none."""
+        values = self._values.get(key)
+        if (
+            not isinstance(values, list)
+            or not values
+            or len(values) != (count or len(values))
+            or not all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in values)
+        ):
+            raise self.wrong(key, f"be {count or 'one or more'} positive whole numbers, got {values!r}")
+        return tuple(values)
 
     def number(self, key: str) -> float:
         """Return a fraction: a score or an overlap."""

@@ -1,5 +1,6 @@
 """Export: graphs of a small network pass the gate, a damaged one does not, and the bundle runs in the detector."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,13 @@ from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import BATCHES, Verdict, _real_inputs, export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.bundle import BATCHES, Verdict, export_checkpoint, real_inputs, write_lens_bundle
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.proposals.base import Method
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import Lens
 from lnsdk.volume import Volume
+from tests.trainers.lens.fpr.tiny import TINY as TINY_FPR
 from tests.trainers.lens.tiny import TINY, spread_scores
 
 
@@ -55,6 +58,52 @@ def test_bundle_holds_what_it_promises(written: Path) -> None:
     assert read_bundle(written).task == "detector"
     assert (written / "docs/README.md").read_text() == "# tiny\n"
     assert Detector(written).provenance.threshold == 0.1
+
+
+@pytest.fixture(scope="module")
+def reduction() -> FalsePositiveNetwork:
+    torch.manual_seed(0)
+    return FalsePositiveNetwork(TINY_FPR).eval()
+
+
+def test_bundle_with_false_positive_reduction(
+    network: Lens, reduction: FalsePositiveNetwork, volume: Volume, tmp_path: Path
+) -> None:
+    """Both ways of running are evaluated, and each gets its own operating point; the gate runs the graph."""
+    ways: list[bool] = []
+
+    def evaluate(detector: Detector) -> Verdict:
+        assert detector.provenance.threshold == 0.0
+        ways.append(detector.reduces_false_positives)
+        return Verdict(0.15 if ways[-1] else 0.1, f"# {len(ways)}\n")
+
+    folder = tmp_path / "bundle"
+    write_lens_bundle(network, folder, "tiny", [volume], evaluate, fpr=reduction)
+    assert ways == [False, True]
+    assert (folder / "docs/README.md").read_text() == "# 2\n"
+    settings = read_settings(read_bundle(folder))
+    assert settings.fpr is not None
+    assert (settings.threshold, settings.fpr.threshold, settings.operating_point) == (0.1, 0.15, 0.15)
+    assert (settings.fpr.patch, settings.fpr.boxes) == (TINY_FPR.patch, 50)
+    assert "s_lens / 2 for the others" in read_bundle(folder).section["fpr"]["combination"]
+    rows = json.loads((folder / "docs/parity.json").read_text())["outputs"]
+    checked = {(row["backend"], row["batch"]) for row in rows if row["graph"] == "fpr"}
+    assert checked == {(backend, batch) for backend in ("onnx", "torchscript") for batch in BATCHES}
+    assert Detector(folder).reduces_false_positives
+    assert Detector(folder, reduce_false_positives=False).provenance.threshold == 0.1
+
+
+def test_checkpoints_of_both_networks_are_exported(
+    network: Lens, reduction: FalsePositiveNetwork, tmp_path: Path
+) -> None:
+    lens, fpr = tmp_path / "checkpoint.ckpt", tmp_path / "fpr.ckpt"
+    torch.save({"network": network.state_dict(), "shape": vars(TINY)}, lens)
+    torch.save({"network": reduction.state_dict(), "shape": vars(TINY_FPR)}, fpr)
+    with pytest.raises(ValueError, match="fpr and fpr_threshold go together"):
+        export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, untrained=True, fpr=fpr)
+    export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, untrained=True, fpr=fpr, fpr_threshold=0.125)
+    assert Detector(tmp_path / "bundle").provenance.threshold == 0.125
+    assert Detector(tmp_path / "bundle", reduce_false_positives=False).provenance.threshold == 0.25
 
 
 def test_evaluation_gets_every_lesion_and_may_refuse(network: Lens, volume: Volume, tmp_path: Path) -> None:
@@ -182,7 +231,7 @@ def test_gate_wants_something_to_compare(volume: Volume, tmp_path: Path) -> None
 
 
 def test_gate_runs_empty_and_full_regions(network: Lens, written: Path, volume: Volume) -> None:
-    inputs = _real_inputs(lens_graphs(network), volume, read_settings(read_bundle(written)))
+    inputs = real_inputs(lens_graphs(network), volume, read_settings(read_bundle(written)))
     assert [len(slices) for (slices,) in inputs["image"]] == list(BATCHES)
     counts = {rois.shape[1] for _, rois in inputs["head"]}
     assert min(counts) == 1

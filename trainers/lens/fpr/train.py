@@ -1,0 +1,162 @@
+"""Training of false-positive reduction, read from top to bottom: candidates, network, loop, loss, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lnsdk.pipelines.false_positives import pooling_weights
+from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.schedule import stepped_rate
+from lnsdk.trainers.lens.checkpoint import restore, save
+from lnsdk.trainers.lens.fpr.samples import (
+    TRUE,
+    Candidates,
+    Found,
+    case_digests,
+    collect_candidates,
+    draw_epoch,
+    draw_patch,
+)
+from lnsdk.trainers.lens.fpr.settings import FprSettings
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork, load_imagenet
+
+CHECKPOINT = "fpr.ckpt"
+"""File of the checkpoint, beside that of the detector."""
+
+GRADIENT_NORM = 5.0
+"""Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
+
+
+def train_fpr(
+    settings: FprSettings, found: Found, stack_iou: float, out: Path, stop_after: int | None = None
+) -> FalsePositiveNetwork:
+    """Train a network on what the detector found, going on from the last checkpoint in `out` if there is one.
+
+    Parameters
+    ----------
+    settings : FprSettings
+        What to do.
+    found : sequence of (GridCase, SliceBoxes)
+        As for `lnsdk.trainers.lens.fpr.samples.collect_candidates`.
+    stack_iou : float
+        IoU above which the runtime joins boxes of neighbouring slices.
+    out : Path
+        Receives `fpr.ckpt` and `fpr_losses.png`.
+    stop_after : int, optional
+        Stop when so many steps are done in all, as an interruption would.
+
+    Returns
+    -------
+    FalsePositiveNetwork
+        The trained network in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    InputError
+        ``candidates`` when there is nothing to learn from, ``imagenet`` when the weights cannot be used, ``checkpoint``
+        when the one in `out` is damaged or was made with other settings, cases, labels or boxes.
+
+    Notes
+    -----
+    Epoch e draws its samples, and step k their augmentation, from generators seeded by the seed and their number, so
+    an interrupted training that is started again ends with the weights of one that never stopped.
+    """
+    fabric = Fabric(accelerator="auto", devices=1)
+    fabric.seed_everything(settings.seed, verbose=False)
+    candidates = collect_candidates(found, settings, stack_iou)
+    record = describe_run(settings, found, stack_iou)
+    network = FalsePositiveNetwork(settings.shape)
+    if settings.imagenet is not None:
+        load_imagenet(network, settings.imagenet)
+    model = fabric.setup_module(network)
+    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
+    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
+
+    out.mkdir(parents=True, exist_ok=True)
+    state = restore(out / CHECKPOINT, network, optimizer, record)
+    per_epoch = steps_per_epoch(candidates, settings)
+    steps = settings.epochs * per_epoch
+    last = steps if stop_after is None else min(stop_after, steps)
+    network.train()
+    with TrainingProgress("training FPR", steps, state.step) as progress:
+        while state.step < last:
+            inputs, labels = draw_batch(candidates, settings, state.step)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, state.step, per_epoch)
+            logits = model(**{name: value.to(fabric.device) for name, value in inputs.items()})
+            loss = focal_loss(logits[:, 0], labels.to(fabric.device))
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            fabric.clip_gradients(model, optimizer, max_norm=GRADIENT_NORM)
+            optimizer.step()
+            state.step += 1
+            state.history.append([loss.item()])
+            progress.advance({"focal": loss.item()})
+            if state.step % settings.checkpoint_every == 0 or state.step == last:
+                save(fabric, out / CHECKPOINT, network, optimizer, state, {"shape": asdict(settings.shape)}, record)
+                save_loss_curve(out / "fpr_losses.png", ("focal",), state.history)
+    return network.eval().cpu()
+
+
+def steps_per_epoch(candidates: Candidates, settings: FprSettings) -> int:
+    """Batches that hold an epoch's samples; the last one may be smaller."""
+    samples = int((candidates.labels == TRUE).sum()) * (1 + settings.negatives)
+    return -(-samples // settings.batch)
+
+
+def learning_rate(settings: FprSettings, step: int, per_epoch: int) -> float:
+    """Rate of a step, cut to a tenth after the epochs that the settings name."""
+    return stepped_rate(settings.learning_rate, step, [cut * per_epoch for cut in settings.cuts], settings.warmup)
+
+
+def draw_batch(candidates: Candidates, settings: FprSettings, step: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs of the network by name, and labels (N,), for a step."""
+    epoch, place = divmod(step, steps_per_epoch(candidates, settings))
+    order = draw_epoch(candidates.labels, settings.negatives, np.random.default_rng((settings.seed, 0, epoch)))
+    chosen = order[place * settings.batch : (place + 1) * settings.batch]
+    rng = np.random.default_rng((settings.seed, 1, step))
+    patches, boxes = zip(
+        *(
+            draw_patch(candidates.cases[candidates.owners[i]], candidates.boxes[i], settings.shape.patch, rng)
+            for i in chosen
+        ),
+        strict=True,
+    )
+    weights = pooling_weights(np.stack(boxes), settings.shape.settings(settings.boxes, threshold=0.0))
+    inputs = {"patch": np.stack(patches), **weights}
+    labels = candidates.labels[chosen].astype(np.float32)
+    return {name: torch.from_numpy(value) for name, value in inputs.items()}, torch.from_numpy(labels)
+
+
+def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Focal loss (reference [52], gamma 2), both classes alike as in eq. 1.
+
+    Parameters
+    ----------
+    logits, labels : Tensor, (N,)
+        Labels are 1 for a lesion, 0 for none.
+
+    Returns
+    -------
+    Tensor
+        Mean over the samples.
+    """
+    signed = torch.where(labels > 0, logits, -logits)  # of the right answer
+    return -0.5 * ((1 - signed.sigmoid()) ** 2 * logsigmoid(signed)).mean()
+
+
+def describe_run(settings: FprSettings, found: Found, stack_iou: float) -> dict[str, Any]:
+    """What decides the weights: every setting but how often they are saved, the cases and what was found in them."""
+    record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
+    record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
+    cases = case_digests(found)
+    return cast(dict[str, Any], json.loads(json.dumps(record | {"stack_iou": stack_iou, "cases": cases})))
