@@ -6,11 +6,16 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from lnsdk.metrics import HIT_OVERLAP, froc, froc_by_group
+from lnsdk.ops.slices import Ranges
+from lnsdk.pipelines.false_positives import reduce_false_positives
 from lnsdk.pipelines.proposals import SliceBoxes, Stacks, stack_slices
 from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.common.cases import GridCase
@@ -20,6 +25,8 @@ from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.embedding import LesionEmbedding, load_embedding, store_delta, train_embedding
+from lnsdk.trainers.lens.fpr.settings import boxes_of as boxes_of_network
+from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
 from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_delta_curve
 from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
@@ -32,7 +39,11 @@ from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Re
 from lnsdk.trainers.lens.tables.results import DIGITS, RowResult, curve_fields
 from lnsdk.trainers.lens.tables.scale import Scale
 from lnsdk.trainers.lens.train import train
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import Lens
+
+FPR_BATCH = 8
+"""Patches that false-positive reduction looks at at once."""
 
 UNIVERSAL_SET, *SINGLE_SETS = (scope.name for scope in SCOPES)
 """The partially labelled data set, and the fully labelled ones of a single type."""
@@ -181,7 +192,8 @@ def lesion_embedding(experiment: Experiment) -> LesionEmbedding:
     folder = experiment.own / "embedding"
     path = folder / "embedding.ckpt"
     settings = replace(experiment.scale.embedding, seed=experiment.seed)
-    embedding = train_embedding(experiment.train[UNIVERSAL_SET], folder, settings)
+    train_embedding(experiment.train[UNIVERSAL_SET], folder, settings)
+    embedding = load_embedding(path)
     if embedding.delta is None:
         found = boxes_of(experiment, JOINT, experiment.matching).pooled
         pairs = collect_pairs(experiment.matching, found, embedding)
@@ -214,40 +226,71 @@ def boxes_of(experiment: Experiment, recipe: Recipe, cases: Sequence[GridCase]) 
     return FoundBoxes(pooled, specialists)
 
 
-Rescore = Callable[[GridCase, Stacks], Stacks]
-"""From a case and its 3D boxes to the same with other scores."""
+Boxes = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""3D boxes (N, 6) of a volume and their scores (N,)."""
 
 
-def run_row(experiment: Experiment, row: Row, rescore: Rescore | None = None) -> RowResult:
-    """Train what a row needs and measure it on the test volumes.
+def run_rows(experiment: Experiment, rows: Sequence[Row]) -> list[RowResult]:
+    """Train what rows need and measure them on the test volumes.
 
     Parameters
     ----------
     experiment : Experiment
         Data and seed.
-    row : Row
-        What to run.
-    rescore : callable, optional
-        False-positive reduction.
+    rows : sequence of Row
+        That share their recipes: the networks run once for all of them.
 
     Returns
     -------
-    RowResult
+    list of RowResult
+        One per row.
     """
-    networks = [trained(experiment, recipe) for recipe in row.recipes]
+    networks = [trained(experiment, recipe) for recipe in rows[0].recipes]
     experts = sum(network.experts for network in networks)
     settings = experiment.settings(experts)
-    chosen = range(experts) if row.fused else [0]
-    predictions, times = [], []
-    with TrainingProgress(f"testing {row.name}", len(experiment.test), 0) as progress:
+    rescore = false_positive_reduction(experiment, rows[0].recipes[0]) if any(row.reduced for row in rows) else None
+    found: dict[str, list[Boxes]] = {row.name: [] for row in rows}
+    times = []
+    with TrainingProgress("testing", len(experiment.test), 0) as progress:
         for case in experiment.test:
             regions = _regions(networks, case, settings)
-            stacks = stack_slices(select_slices(regions, chosen, settings), settings.stack_iou)
-            stacks = stacks if rescore is None else rescore(case, stacks)
-            predictions.append((stacks.boxes, stacks.scores))
+            for row in rows:
+                chosen = range(experts) if row.fused else [0]
+                stacks = stack_slices(select_slices(regions, chosen, settings), settings.stack_iou)
+                stacks = rescore(case, stacks) if row.reduced and rescore is not None else stacks
+                found[row.name].append((stacks.boxes, stacks.scores))
             times.append(regions.milliseconds_per_slice)
             progress.advance({})
-    return _result(experiment, row, networks, predictions, float(np.median(times)))
+    return [_result(experiment, row, networks, found[row.name], float(np.median(times))) for row in rows]
+
+
+def false_positive_reduction(experiment: Experiment, recipe: Recipe) -> Callable[[GridCase, Stacks], Stacks]:
+    """Train the second network on what a recipe's network finds in the universal set; from 3D boxes to their eq. 4."""
+    labels = universal_labels(experiment, recipe.labels)
+    cases = [relabel(case, labels[case.name]) for case in experiment.train[UNIVERSAL_SET]]
+    pooled = boxes_of(experiment, recipe, cases).pooled
+    settings = replace(experiment.scale.reduction, seed=experiment.seed)
+    found = [(case, pooled[case.name]) for case in cases]
+    stack_iou = experiment.settings(1).stack_iou
+    network = train_fpr(settings, found, stack_iou, experiment.own / f"{recipe.name}.fpr")
+    return partial(rescored, network)
+
+
+@torch.no_grad()
+def rescored(network: FalsePositiveNetwork, case: GridCase, stacks: Stacks) -> Stacks:
+    """3D boxes of a case with the scores of eq. 4."""
+    settings = network.shape.settings(boxes_of_network(network.shape), threshold=0.0)
+
+    def read(ranges: Ranges) -> NDArray[np.float32]:
+        z, y, x = (slice(*span) for span in ranges)
+        return np.asarray(case.grid[z, y, x], np.float32)
+
+    def run(inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        logits = network(**{name: torch.from_numpy(values) for name, values in inputs.items()})
+        return {"scores": logits.sigmoid().numpy()}
+
+    depth, height, width = case.grid.shape
+    return reduce_false_positives(stacks, read, (depth, height, width), run, settings, FPR_BATCH)
 
 
 def _regions(networks: Sequence[Lens], case: GridCase, settings: Settings) -> VolumeRegions:
@@ -258,7 +301,7 @@ def _result(
     experiment: Experiment,
     row: Row,
     networks: Sequence[Lens],
-    predictions: list[tuple[np.ndarray, np.ndarray]],
+    predictions: Sequence[Boxes],
     milliseconds: float,
 ) -> RowResult:
     truths = [truth_of(case) for case in experiment.test]

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lnsdk.trainers.common.patients import generate
-from lnsdk.trainers.lens.tables.experiment import Experiment, open_experiment, run_row
-from lnsdk.trainers.lens.tables.recipes import TABLES, Row
+from lnsdk.trainers.lens.tables.experiment import open_experiment, run_rows
+from lnsdk.trainers.lens.tables.recipes import TABLES, Recipe, Row
 from lnsdk.trainers.lens.tables.report import Results, table_markdown
 from lnsdk.trainers.lens.tables.results import read_result, result_path, write_result
 from lnsdk.trainers.lens.tables.scale import SCALES
@@ -39,10 +39,20 @@ def run_tables(
     for number in numbers:
         for seed in range(TABLES[number].seeds) if seeds is None else seeds:
             experiment = open_experiment(folder, SCALES[scale], seed)
-            for row in TABLES[number].rows:
-                console.print(f"Table {number}, seed {seed}: {row.label}")
-                _run_once(experiment, row, results)
+            for rows in missing_rows(TABLES[number].rows, seed, results):
+                console.print(f"Table {number}, seed {seed}: {', '.join(row.label for row in rows)}")
+                for result in run_rows(experiment, rows):
+                    write_result(results, result)
                 write_tables(results)
+
+
+def missing_rows(rows: Sequence[Row], seed: int, results: Path) -> list[list[Row]]:
+    """Rows without a result, those that share their recipes together."""
+    missing = [row for row in rows if not result_path(results, row.name, seed).exists()]
+    together: dict[tuple[Recipe, ...], list[Row]] = {}
+    for row in missing:
+        together.setdefault(row.recipes, []).append(row)
+    return list(together.values())
 
 
 def write_tables(results: Path) -> None:
@@ -56,9 +66,3 @@ def write_tables(results: Path) -> None:
 def read_results(results: Path, rows: Sequence[Row]) -> Results:
     """Results of some rows by their labels, for all seeds that were run."""
     return {row.label: [read_result(path) for path in sorted(results.glob(f"{row.name}.seed*.json"))] for row in rows}
-
-
-def _run_once(experiment: Experiment, row: Row, results: Path) -> None:
-    """Run a row unless its result is there."""
-    if not result_path(results, row.name, experiment.seed).exists():
-        write_result(results, run_row(experiment, row))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.fpr.settings import FprSettings
+from lnsdk.trainers.lens.fpr.settings import edge as reduction_edge
 from lnsdk.trainers.lens.settings import LensSettings, edge
 from lnsdk.trainers.networks.lens import FULL_WINDOW, LensShape
 
@@ -36,11 +38,14 @@ class Scale:
         Every row's training; seed and method are the row's.
     embedding : EmbeddingSettings
         Of the lesion embedding.
+    reduction : FprSettings
+        Of false-positive reduction.
     """
 
     patients: PatientSetPlan
     training: LensSettings
     embedding: EmbeddingSettings
+    reduction: FprSettings
 
 
 SCALES = {
@@ -57,6 +62,7 @@ SCALES = {
             balance_types=False,
         ),
         EmbeddingSettings(),
+        reduction_edge(),
     )
 }
 """Name of a scale to its sizes."""
