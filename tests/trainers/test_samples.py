@@ -64,6 +64,18 @@ def test_box_follows_the_augmented_lesion(seed: int) -> None:
     assert y2 == pytest.approx(rows.max() + 0.5, abs=1)
 
 
+def test_samples_without_a_lesion_are_centred_on_the_slices_that_are_open() -> None:
+    """Slice z of the grid holds the value z; a case without an open slice is passed over."""
+    grid = np.broadcast_to(np.arange(12, dtype=np.float16)[:, None, None] * 8, (12, 64, 64))
+    labels = [Labels.of(slices=[2, 9]), Labels.of(slices=[])]
+    cases = [GridCase(str(i), "universal", grid * (1 - i), of) for i, of in enumerate(labels)]
+    rng = np.random.default_rng(0)
+    centers = {round(float(draw_sample(cases, rng, 16, positive=False).slices[4].max()) / 8) for _ in range(60)}
+    assert centers == {2, 9}
+    with pytest.raises(ValueError, match=r"cases must have slices to draw from"):
+        draw_sample(cases[1:], rng, 16, positive=False)
+
+
 def test_rare_types_are_drawn_as_often_as_common_ones() -> None:
     """Nine liver lesions at the left and one muscle mass at the right: half of the crops lie around either."""
     boxes = np.array([[5, x, 10, x + 8, 18] for x in (*range(10, 100, 10), 900)], np.float32)

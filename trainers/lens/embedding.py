@@ -17,7 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, cross_entropy, interpolate, smooth_l1_loss
+from torch.nn.functional import cross_entropy, interpolate, smooth_l1_loss
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
@@ -183,12 +183,13 @@ def train_embedding(
     out.mkdir(parents=True, exist_ok=True)
     path, record = out / "embedding.ckpt", describe_run(settings, shape, labelled)
     state = restore(path, network, optimizer, record)
+    scans = [scan(case.grid) for case in labelled]
     last = settings.steps if stop_after is None else min(stop_after, settings.steps)
     network.train()
     with TrainingProgress("training the embedding", settings.steps, state.step) as progress:
         while state.step < last:
             rng = np.random.default_rng((settings.seed, state.step))
-            batch = draw_batch(labelled, shape.types, settings, rng)
+            batch = draw_batch(labelled, scans, shape.types, settings, rng)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, state.step)
             losses = module(batch)
@@ -268,16 +269,18 @@ def pair_loss(embeddings: Tensor, cases: Tensor, patients: Tensor, temperature: 
 
 
 def draw_batch(
-    cases: Sequence[GridCase], types: Sequence[str], settings: EmbeddingSettings, rng: np.random.Generator
+    cases: Sequence[GridCase],
+    scans: Sequence[Scan],
+    types: Sequence[str],
+    settings: EmbeddingSettings,
+    rng: np.random.Generator,
 ) -> Batch:
-    """Lesions and random places of some volumes, two views of each."""
+    """Lesions and random places of some volumes (cases and their scans), two views of each."""
     chosen = rng.choice(len(cases), min(settings.cases, len(cases)), replace=False)
     people = {name: index for index, name in enumerate(sorted({person(case) for case in cases}))}
     drawn = [(int(index), *place) for index in chosen for place in _draw_places(cases[index], settings, rng)]
     views = [
-        view(cases[index].grid, jitter(row, len(cases[index].grid), rng), rng)
-        for _ in range(2)
-        for index, row, _ in drawn
+        view(scans[index], jitter(row, len(cases[index].grid), rng), rng) for _ in range(2) for index, row, _ in drawn
     ]
     names = [UNKNOWN if lesion is None else cases[index].labels.types[lesion] for index, _, lesion in drawn]
     return Batch(
@@ -298,13 +301,35 @@ def jitter(row: NDArray[np.float32], depth: int, rng: np.random.Generator) -> ND
     return np.array([z, *(center - half), *(center + half)], np.float32)
 
 
-def view(grid: NDArray[np.float16], row: NDArray[np.float32], rng: np.random.Generator | None = None) -> LesionViews:
+class Scan(NamedTuple):
+    """A volume at both resolutions.
+
+    Attributes
+    ----------
+    grid : ndarray of float16, (z, y, x)
+        Values 0..255.
+    coarse : ndarray of float16, (z, y / 4, x / 4)
+        Means of 4 x 4 pixels of its slices; rows and columns that fill no whole pixel are left out.
+    """
+
+    grid: NDArray[np.float16]
+    coarse: NDArray[np.float16]
+
+
+def scan(grid: NDArray[np.float16]) -> Scan:
+    """A volume with its coarse copy."""
+    depth, height, width = (size // step * step for size, step in zip(grid.shape, (1, COARSE, COARSE), strict=True))
+    blocks = grid[:, :height, :width].reshape(depth, height // COARSE, COARSE, width // COARSE, COARSE)
+    return Scan(grid, blocks.mean(axis=(2, 4), dtype=np.float32).astype(np.float16))
+
+
+def view(volume: Scan, row: NDArray[np.float32], rng: np.random.Generator | None = None) -> LesionViews:
     """What the network sees of one box, as a batch of one.
 
     Parameters
     ----------
-    grid : ndarray of float16, (z, y, x)
-        Values 0..255.
+    volume : Scan
+        Where the box lies.
     row : ndarray of float32, (5,)
         z, x1, y1, x2, y2.
     rng : Generator, optional
@@ -314,13 +339,13 @@ def view(grid: NDArray[np.float16], row: NDArray[np.float32], rng: np.random.Gen
     -------
     LesionViews
     """
-    z = int(row[0])
+    z, grid = int(row[0]), volume.grid
     center, size = (row[1:3] + row[3:]) / 2, np.maximum(row[3:] - row[1:3], 1.0)
     side = max(LEAST_SIDE, round(RIM * float(size.max())))
     close = torch.from_numpy(_window(grid, z + np.arange(-1, 2), center, side))[None]
     close = interpolate(close, size=(CLOSE, CLOSE), mode="bilinear", align_corners=False, antialias=True)
-    wide = _window(grid, z + np.arange(-1, 2) * CONTEXT_STEP, center, CONTEXT * COARSE)
-    context = avg_pool2d(torch.from_numpy(wide)[None], COARSE)
+    wide = _window(volume.coarse, z + np.arange(-1, 2) * CONTEXT_STEP, (center + 0.5) / COARSE - 0.5, CONTEXT)
+    context = torch.from_numpy(wide)[None]
     place = 2 * _center(row, grid.shape)[:2] - 1
     if rng is not None:
         place = place + rng.uniform(-0.06, 0.06, 2)
@@ -366,8 +391,9 @@ def embed(network: EmbeddingNetwork, grid: NDArray[np.float16], rows: Rows, batc
         raise ValueError(f"rows must lie on slices 0 to {len(grid) - 1} of the grid")
     parts = [np.zeros((0, network.shape.dimensions), np.float32)]
     device = next(network.parameters()).device
+    volume = scan(grid)
     for start in range(0, len(rows), batch):
-        views = stack_views([view(grid, row) for row in rows[start : start + batch]])
+        views = stack_views([view(volume, row) for row in rows[start : start + batch]])
         with torch.inference_mode():
             parts.append(network(LesionViews(*(part.to(device) for part in views))).cpu().numpy())
     return np.concatenate(parts)

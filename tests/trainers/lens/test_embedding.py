@@ -19,6 +19,7 @@ from lnsdk.trainers.lens.embedding import (
     jitter,
     load_embedding,
     pair_loss,
+    scan,
     store_delta,
     train_embedding,
     view,
@@ -49,7 +50,7 @@ def test_embeddings_are_normalized_and_depend_on_their_own_box_alone() -> None:
     torch.manual_seed(0)
     network = EmbeddingNetwork(SHAPE).eval()
     case = patient(0)
-    rows = np.concatenate((case.labels.boxes, case.labels.boxes + np.float32([0, 3, 3, 3, 3])))
+    rows = np.concatenate((case.labels.boxes, case.labels.boxes + np.array([0, 3, 3, 3, 3], np.float32)))
     found = embed(network, case.grid, rows)
     assert found.shape == (4, 8)
     assert found.dtype == np.float32
@@ -78,7 +79,7 @@ def test_rows_beyond_the_grid_are_refused(z: int) -> None:
 
 def test_views_show_the_lesion_in_the_middle_and_its_place() -> None:
     case = patient(0)
-    seen = view(case.grid, case.labels.boxes[0])
+    seen = view(scan(case.grid), case.labels.boxes[0])
     assert seen.close.shape == (1, 3, 48, 48)
     assert seen.context.shape == (1, 3, 96, 96)
     assert seen.close[0, :, 22:26, 22:26].min() > 80  # slices 4 to 6 all show it
@@ -90,11 +91,19 @@ def test_views_show_the_lesion_in_the_middle_and_its_place() -> None:
     assert width == height == pytest.approx(np.log(8 / 15))
 
 
+def test_the_coarse_scan_holds_means() -> None:
+    grid = np.arange(2 * 9 * 11, dtype=np.float16).reshape(2, 9, 11)
+    coarse = scan(grid).coarse
+    assert coarse.shape == (2, 2, 2)
+    assert coarse[1, 1, 0] == grid[1, 4:8, 0:4].astype(np.float32).mean()
+
+
 def test_left_and_right_look_different() -> None:
     """A volume and its mirror image: the lesion has the same distance to its border, and is told apart."""
     case = patient(0)
     row = case.labels.boxes[:1]
-    mirrored = row[:, [0, 3, 2, 1, 4]] * np.float32([1, -1, 1, -1, 1]) + np.float32([0, 95, 0, 95, 0])
+    z, x1, y1, x2, y2 = row[0]
+    mirrored = np.array([[z, 95 - x2, y1, 95 - x1, y2]], np.float32)
     torch.manual_seed(0)
     network = EmbeddingNetwork(SHAPE).eval()
     a, b = embed(network, case.grid, row), embed(network, np.ascontiguousarray(case.grid[:, :, ::-1]), mirrored)
@@ -114,7 +123,10 @@ def test_jittered_boxes_stay_near_and_inside() -> None:
 
 def test_batches_hold_two_views_of_lesions_and_places() -> None:
     cases = [patient(0), patient(1, types=("bright", UNKNOWN))]
-    batch = draw_batch(cases, SHAPE.types, EmbeddingSettings(cases=5, lesions=2, places=2), np.random.default_rng(3))
+    scans = [scan(case.grid) for case in cases]
+    batch = draw_batch(
+        cases, scans, SHAPE.types, EmbeddingSettings(cases=5, lesions=2, places=2), np.random.default_rng(3)
+    )
     count = len(batch.types)
     assert len(batch.views.close) == 2 * count
     named = sorted(batch.types.tolist())

@@ -17,8 +17,8 @@ from lnsdk.trainers.lens.mining.tracklets import THETA, apart, as_rows, outside,
 from lnsdk.trainers.lens.mining.uncertain import add_as_lesions
 
 Grid = NDArray[np.float16 | np.float32]
-Detector = Callable[[Grid], SliceBoxes]
-"""Finds boxes on all slices of a grid (z, y, x) of any size."""
+Detector = Callable[[NDArray[np.float32]], SliceBoxes]
+"""Finds boxes on all slices of a grid (z, y, x) of any height and width; values 0..255."""
 
 TRANSFORMS = 3
 """Transforms of each volume (VI-D)."""

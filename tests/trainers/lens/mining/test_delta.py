@@ -87,4 +87,5 @@ def test_pairs_are_those_that_mining_would_match() -> None:
 def test_the_curve_is_drawn(tmp_path: Path, distances: list[float]) -> None:
     pairs = Pairs(np.array(distances, float), np.array(SAME[: len(distances)], bool))
     draw_delta_curve(tmp_path / "delta.png", pairs, choose_delta(*vars(pairs).values()), "simulated patients")
-    assert min(Image.open(tmp_path / "delta.png").size) > 300
+    with Image.open(tmp_path / "delta.png") as picture:
+        assert min(picture.size) > 300

@@ -37,7 +37,7 @@ def truth(labelled: tuple[bool, ...] = (True, False), names: tuple[str, ...] = (
 KEY = Labels.of([square(5)], [0], ["liver"])
 
 
-def rates(quality: Quality) -> tuple[int, int, int, int]:
+def rates(quality: Quality) -> tuple[int, ...]:
     return tuple(quality.tally)
 
 
@@ -89,7 +89,7 @@ def test_nothing_mined_and_nothing_removed() -> None:
 
 
 def test_matches_hit_a_lesion_and_the_same_lesion() -> None:
-    """Study 1 labels one; study 2 labels none of one and two. Of three matches one is right, one is two, one nothing."""
+    """Study 1 labels one, study 2 neither. Three matches: lesion one, lesion two, and nothing."""
     first = case("a", KEY, truth((True, False)), study="1")
     second = case("b", Labels.of(), truth((False, False)), study="2")
     rows = [square(4), square(5), square(5, 40), square(9, 25)]
@@ -104,8 +104,8 @@ def test_matches_hit_a_lesion_and_the_same_lesion() -> None:
 
 def test_lesions_of_another_patient_or_the_same_series_are_not_waited_for() -> None:
     first = case("a", KEY, truth((True, False)), study="1")
-    for other in ({"patient": "q", "study": "2"}, {"study": "1"}):
-        cases = [first, case("b", Labels.of(), truth((False, False)), **other)]
+    for patient, study in (("q", "2"), ("p", "1")):
+        cases = [first, case("b", Labels.of(), truth((False, False)), patient=patient, study=study)]
         assert measure_matches(cases, {"a": KEY, "b": Labels.of()}, [])[0].tally.removed == 0
 
 

@@ -1,4 +1,4 @@
-"""All strategies in order, on two studies of a patient and on simulated patients with a detector that jitters and misses."""
+"""All strategies in order: two studies of a patient, and simulated patients with a detector that jitters and misses."""
 
 import json
 from dataclasses import replace
@@ -199,7 +199,7 @@ def test_mining_of_simulated_patients_recovers_what_was_removed(tmp_path: Path) 
     everywhere, labelled = (qualities[f"cross-dataset, {which} slices"] for which in ("all", "labelled"))
     assert everywhere.recall == 1.0
     assert everywhere.tally.mined > labelled.tally.mined
-    assert 0.2 < everywhere.precision < 0.9  # the false positives score above sigma, too
+    assert 0 < everywhere.precision < 0.5  # most are false positives, which is why they are ignored and not taught
 
     write_quality(tuple(qualities.values()), tmp_path, "Mining")
     record = json.loads((tmp_path / "mining.json").read_text())

@@ -58,7 +58,7 @@ def test_no_boxes_or_no_annotations(rows: list[list[float]]) -> None:
 
 def test_ious_count_on_the_same_slice_only() -> None:
     a, b = (np.array(rows, np.float32) for rows in ([square(3), square(4)], [square(3, x=15)]))
-    np.testing.assert_allclose(row_iou(a, b), [[1 / 3], [0]], rtol=1e-6)
+    np.testing.assert_allclose(row_iou(a, b), np.array([[1 / 3], [0]]), rtol=1e-6)
     assert apart(a, b, 0.3).tolist() == [False, True]
     assert apart(a, b, 0.34).tolist() == [True, True]
     assert apart(a, b[:0], 0.0).tolist() == [True, True]
