@@ -28,7 +28,7 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         PatientSetPlan(patients=3, single=1, validation=1, test=2, lesions=6, reach_mm=20.0),
         edge(shape=TINY, steps=2, batch=1, crop=64, warmup=0),
         EmbeddingSettings(steps=2),
-        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0),
+        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.02, theta_fp=0.01),
     )
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})
