@@ -1,6 +1,7 @@
 """Lesions over time and the marks of radiologists."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_lesions_keep_their_place_and_shape_and_change_in_size() -> None:
     lesions = specs(200)
     visits = follow(lesions, 3, np.random.default_rng(1))
     factors = []
-    for before, after in zip(visits[:-1], visits[1:], strict=True):
+    for before, after in pairwise(visits):
         for name in before.keys() & after.keys():
             a, b = before[name], after[name]
             assert (a.center, a.seed, a.type) == (b.center, b.seed, b.type)
