@@ -42,7 +42,7 @@ def sampled(volume: Volume, world: np.ndarray) -> np.ndarray:
     """HU at the voxels nearest to world places (N, 3)."""
     inverse = np.linalg.inv(volume.affine)
     x, y, z = np.round(world @ inverse[:3, :3].T + inverse[:3, 3]).astype(int).T
-    return volume.voxels[z, y, x].astype(np.float64)
+    return np.asarray(volume.voxels[z, y, x], np.float64)
 
 
 def likeness(a: Volume, b: Volume) -> float:

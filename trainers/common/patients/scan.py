@@ -183,7 +183,7 @@ def _noise(frame: Frame, series: SeriesPlan) -> Iterator[F32]:
         fresh = rng.standard_normal((height, width), np.float32)
         white *= np.float32(BETWEEN_SLICES)
         white += np.float32(np.sqrt(1.0 - BETWEEN_SLICES**2)) * fresh
-        noise: F32 = down @ white @ across.T
+        noise = np.asarray(down @ white @ across.T, np.float32)
         noise *= np.float32(series.sigma)
         yield noise
 
