@@ -89,3 +89,12 @@ def test_senseless_arguments_are_refused(arguments: dict[str, object], message: 
 def test_importing_the_phantom_does_not_import_numba() -> None:
     code = "import sys, lnsdk.phantom; sys.exit('numba' in sys.modules or 'SimpleITK' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_noise_it_is_the_same_patient() -> None:
+    noisy, quiet = (chest_phantom(5, 6, (2.0, 2.0, 5.0), 192, "chest", noise=noise) for noise in (True, False))
+    np.testing.assert_array_equal(noisy.organs, quiet.organs)
+    difference = noisy.volume.voxels[noisy.organs == Organ.MUSCLE].astype(float)
+    difference -= quiet.volume.voxels[noisy.organs == Organ.MUSCLE]
+    assert 5.0 < difference.std() < 50.0
+    assert abs(difference.mean()) < 3.0

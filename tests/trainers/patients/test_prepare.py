@@ -43,18 +43,19 @@ def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "PHANTOM_SIZE", 192)
     monkeypatch.setattr(planning, "PHANTOM_PIXELS_MM", (1.9, 2.1))
     monkeypatch.setattr(planning, "PHANTOM_SLICE_MM", 5.0)
+    monkeypatch.setattr(planning, "PIXELS_MM", (1.8, 2.0))
     monkeypatch.setattr(prepare, "in_parallel", in_this_process)
 
 
 @pytest.mark.usefixtures("small_sets")
 def test_generated_set_holds_what_was_planned(tmp_path: Path) -> None:
-    plan = PatientSetPlan(patients=2, single=1, validation=2, test=1)
+    plan = PatientSetPlan(patients=1, single=1, validation=1, test=1)
     summary = generate(plan, tmp_path)
     patients = {count.name: count.patients for count in summary.experts}
-    assert patients == {"universal": 2, "lung": 1, "liver": 1, "lymph_node": 1, "all": 3}
-    assert len({c.patient for c in read_set(tmp_path, "train")}) == 5
+    assert patients == {"universal": 1, "lung": 1, "liver": 1, "lymph_node": 1, "all": 2}
+    assert len({c.patient for c in read_set(tmp_path, "train")}) == 4
     validation, matching = read_set(tmp_path, "validation"), read_set(tmp_path, "matching")
-    assert len(validation) == 2
+    assert len(validation) == 1
     assert {c.name for c in validation} <= {c.name for c in matching}
     assert {c.patient for c in matching} == {c.patient for c in validation}
     assert len(read_set(tmp_path, "test")) == 1
@@ -88,10 +89,9 @@ def test_interrupted_patient_is_not_taken_for_a_whole_one(tmp_path: Path, monkey
         yield case("1-1", True)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(prepare, "grid_cases", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_patient(plan, tmp_path)
+    monkeypatch.setattr(prepare, "grid_cases", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_patient(plan, tmp_path)
     assert not is_current(plan, tmp_path)
     assert [c.name for c in read_grid_cases(tmp_path, ["p-1-1"])] == ["p-1-1"]  # what was stored is whole
     with pytest.raises(InputError, match="must hold a generated set"):

@@ -147,9 +147,10 @@ def thickness_taps(thickness_mm: float, own_mm: float) -> tuple[F64, F64]:
 
 def _gaussian(sigma_mm: float) -> tuple[F64, F64]:
     reach = int(np.ceil(MOST_SIGMAS * sigma_mm / TAP_MM))
-    offsets = TAP_MM * np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (offsets / max(sigma_mm, 1e-6)) ** 2)
-    return offsets, weights / weights.sum()
+    offsets: F64 = TAP_MM * np.arange(-reach, reach + 1, dtype=np.float64)
+    weights: F64 = np.exp(-0.5 * (offsets / max(sigma_mm, 1e-6)) ** 2)
+    weights /= weights.sum()
+    return offsets, weights
 
 
 def sampling(positions: F64, count: int, offsets: F64, weights: F64) -> F32:
@@ -180,8 +181,11 @@ def _noise(frame: Frame, series: SeriesPlan) -> Iterator[F32]:
     white = rng.standard_normal((height, width), np.float32)
     for _ in range(depth):
         fresh = rng.standard_normal((height, width), np.float32)
-        white = np.float32(BETWEEN_SLICES) * white + np.float32(np.sqrt(1.0 - BETWEEN_SLICES**2)) * fresh
-        yield np.float32(series.sigma) * (down @ white @ across.T)
+        white *= np.float32(BETWEEN_SLICES)
+        white += np.float32(np.sqrt(1.0 - BETWEEN_SLICES**2)) * fresh
+        noise = np.asarray(down @ white @ across.T, np.float32)
+        noise *= np.float32(series.sigma)
+        yield noise
 
 
 def _unit_rows(matrix: F32) -> F32:
