@@ -69,11 +69,13 @@ def test_samples_without_a_lesion_are_centred_on_the_slices_that_are_open() -> N
     grid = np.broadcast_to(np.arange(12, dtype=np.float16)[:, None, None] * 8, (12, 64, 64))
     labels = [Labels.of(slices=[2, 9]), Labels.of(slices=[])]
     cases = [GridCase(str(i), "universal", grid * (1 - i), of) for i, of in enumerate(labels)]
-    rng = np.random.default_rng(0)
-    centers = {round(float(draw_sample(cases, rng, 16, positive=False).slices[4].max()) / 8) for _ in range(60)}
+    rng, dataset = np.random.default_rng(0), Dataset("universal", cases)
+    centers = {round(float(dataset.draw(rng, 16, positive=False).slices[4].max()) / 8) for _ in range(60)}
     assert centers == {2, 9}
-    with pytest.raises(ValueError, match=r"cases must have slices to draw from"):
-        draw_sample(cases[1:], rng, 16, positive=False)
+    with pytest.raises(ValueError, match=r"has no slice to draw from"):
+        Dataset("universal", cases[1:]).draw(rng, 16, positive=False)
+    with pytest.raises(ValueError, match=r"has no labelled lesion"):
+        dataset.draw(rng, 16, positive=True)
 
 
 def test_rare_types_are_drawn_as_often_as_common_ones() -> None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import lnsdk.phantom
+from lnsdk.errors import InputError
 from lnsdk.phantom import LesionTruth
 from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
+
+Part = Literal["train", "validation", "matching", "test"]
+"""What the cases of a set are for: `matching` holds all series of the validation patients, for choosing the threshold
+of the embedding."""
+
+SET = "set.json"
+"""Names of the cases of every part, in the folder of the cases."""
 
 
 @dataclass(frozen=True)
@@ -206,3 +215,24 @@ def _lesion_on_grid(truth: LesionTruth, frame: GridFrame) -> np.ndarray:
     at = (z + frame.origin[2]) / frame.scale[2]
     inside = (at >= truth.box[2]) & (at <= truth.box[5])
     return sections(z[inside], truth.slices, truth.slice_boxes, frame)
+
+
+def write_set(folder: Path, parts: Mapping[Part, Sequence[str]]) -> None:
+    """Say which of the cases in `folder` make up a set, and what they are for."""
+    partial = folder / f"{SET}.partial"
+    partial.write_text(json.dumps(parts))
+    partial.replace(folder / SET)
+
+
+def read_set(folder: Path, part: Part) -> list[GridCase]:
+    """Read the cases of one part of a set.
+
+    Raises
+    ------
+    InputError
+        ``case-set`` when `folder` holds no whole set.
+    """
+    path = folder / SET
+    if not path.exists():
+        raise InputError("case-set", f"{folder} must hold a set of cases, but has no {SET}: make it (again)")
+    return read_grid_cases(folder, json.loads(path.read_text())[part])

@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.trainers.common import cases, grid
-from lnsdk.trainers.common.cases import GridCase, store, stored_fingerprint
+from lnsdk.trainers.common.cases import SET, GridCase, store, stored_fingerprint, write_set
 from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
-from lnsdk.trainers.common.labels import Labels
+from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.parallel import in_parallel
-from lnsdk.trainers.datasets.recording import Annotations, Recording
+from lnsdk.trainers.datasets.recording import Annotations, Recording, Split
 
 
 class GridRows(NamedTuple):
@@ -73,6 +73,28 @@ def prepare_recordings(recordings: Sequence[Recording], folder: str | Path) -> t
     return tuple(sentence for sentence in said if sentence)
 
 
+def prepare_set(recordings: Sequence[Recording], folder: Path) -> tuple[str, ...]:
+    """Bring recordings onto the grid and say in `folder` which are for training, validation and testing.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Of one or more data sets; one without a split is trained on.
+    folder : Path
+        As for `prepare_recordings`; receives set.json too, for `lnsdk.trainers.common.cases.read_set`.
+
+    Returns
+    -------
+    tuple of str
+        What was left out.
+    """
+    (folder / SET).unlink(missing_ok=True)
+    left_out = prepare_recordings(recordings, folder)
+    by_split = {part: [each.name for each in recordings if (each.split or "train") == part] for part in get_args(Split)}
+    write_set(folder, {**by_split, "matching": by_split["validation"]})
+    return left_out
+
+
 def outdated(recordings: Sequence[Recording], folder: Path) -> list[Recording]:
     """Recordings whose case `folder` does not hold, or holds as made from something else."""
     return [each for each in recordings if stored_fingerprint(folder / f"{each.name}.json") != fingerprint(each)]
@@ -103,6 +125,7 @@ def write_recording(recording: Recording, folder: Path) -> str:
             recording.expert,
             read_grid(volume, frame),
             Labels.of(rows.boxes, rows.lesion, annotations.types),
+            grid_truth(rows, annotations, recording.name) if annotations.whole else None,
             patient=recording.patient,
             study=recording.study,
             series=recording.series,
@@ -137,6 +160,26 @@ def grid_rows(annotations: Annotations, frame: GridFrame) -> GridRows:
     _, height, width = (stop - start for start, stop in frame.ranges)
     inside = (rows[:, 1:3] < (width - 0.5, height - 0.5)).all(axis=1) & (rows[:, 3:5] > -0.5).all(axis=1)
     return GridRows(rows[inside], lesions[inside], int(np.count_nonzero(~inside)))
+
+
+def grid_truth(rows: GridRows, annotations: Annotations, name: str) -> Truth:
+    """Every lesion of a fully annotated volume on the grid; those beside the body are left out."""
+    lesions, owners = np.unique(rows.lesion, return_inverse=True)
+    boxes, diameters = np.zeros((len(lesions), 6)), np.zeros(len(lesions))
+    for index in range(len(lesions)):
+        own = rows.boxes[owners == index]
+        boxes[index, :3] = [*own[:, 1:3].min(axis=0), own[:, 0].min() - 0.5]
+        boxes[index, 3:] = [*own[:, 3:5].max(axis=0), own[:, 0].max() + 0.5]
+        diameters[index] = ((own[:, 3:5] - own[:, 1:3]) * GRID_SPACING[:2]).max()
+    return Truth.of(
+        boxes,
+        [annotations.types[lesion] for lesion in lesions],
+        diameters,
+        [f"{name}-lesion-{lesion}" for lesion in lesions],
+        np.ones(len(lesions), bool),
+        rows.boxes,
+        owners,
+    )
 
 
 def evaluation_case(recording: Recording) -> EvaluationCase:

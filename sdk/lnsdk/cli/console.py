@@ -1,18 +1,61 @@
 """What commands share: options, the output folder, the progress bar and tables."""
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lnsdk.errors import InputError
+from lnsdk.errors import BackendUnavailable, InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lnsdk.pipelines.detector import Progress
+
+
+DATA_VARIABLE = "LNSDK_DATA"
+"""Environment variable that names the folder with the real CTs."""
+
+
+def real_cts(given: Path | None, phantoms_only: bool = False) -> Path | None:
+    """Folder with the real CTs: the one that was given, else that of `DATA_VARIABLE`; None for phantoms only.
+
+    Raises
+    ------
+    InputError
+        ``no-data`` when none is named, or it is not there.
+    """
+    if phantoms_only:
+        return None
+    named = given or os.environ.get(DATA_VARIABLE)
+    if named is None:
+        raise InputError(
+            "no-data",
+            f"name the folder with the real CTs (--data DIR or {DATA_VARIABLE}), or pass --phantoms-only to use "
+            "phantom CTs alone",
+        )
+    if not Path(named).is_dir():
+        raise InputError("no-data", f"there is no folder at {named}; --data names the folder that holds ct/")
+    return Path(named)
+
+
+def trainers(module: str) -> ModuleType:
+    """A module of the training code, which needs the `train` extra.
+
+    Raises
+    ------
+    BackendUnavailable
+        When something that it needs is not installed.
+    """
+    try:
+        return import_module(f"lnsdk.trainers.{module}")
+    except ImportError as error:
+        raise BackendUnavailable(f"training: {error}; install it with `pip install 'lnsdk[train]'`") from error
 
 
 def command_parser(command: str, description: str, examples: Sequence[str]) -> ArgumentParser:

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from lnsdk.cli.console import command_parser, output_folder
-from lnsdk.cli.train import DATA_VARIABLE
-from lnsdk.errors import BackendUnavailable, InputError
+from lnsdk.cli.console import DATA_VARIABLE, command_parser, output_folder, real_cts, trainers
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the report was written."""
     options = _parser().parse_args(arguments)
-    data = options.data or os.environ.get(DATA_VARIABLE)
-    if data is None:
-        raise InputError("no-data", f"name the folder with the real CTs: --data DIR or {DATA_VARIABLE}")
-    if not Path(data).is_dir():
-        raise InputError("no-data", f"there is no folder at {data}; --data names the folder that holds ct/")
-    _evaluator()(options.bundle, Path(data), output_folder(options.output), into_card=options.card)
+    evaluate = trainers("lens.evaluate").evaluate
+    data = real_cts(options.data)
+    evaluate(options.bundle, data, output_folder(options.output), into_card=options.card)
     print((options.output / "froc.md").read_text())
     return 0
-
-
-def _evaluator() -> Any:
-    """The evaluation code, which needs the `train` extra."""
-    try:
-        from lnsdk.trainers.lens.evaluate import evaluate
-    except ImportError as error:
-        raise BackendUnavailable(f"evaluation: {error}; install it with `pip install 'lnsdk[train]'`") from error
-    return evaluate
 
 
 def _parser() -> ArgumentParser:

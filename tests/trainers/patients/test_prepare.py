@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.common.cases import GridCase, read_grid_cases
+from lnsdk.trainers.common.cases import GridCase, read_grid_cases, read_set
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.patients import plan as planning
 from lnsdk.trainers.common.patients import prepare
 from lnsdk.trainers.common.patients.picture import LABELLED, UNLABELLED, draw_patient, most_telling
 from lnsdk.trainers.common.patients.plan import PatientPlan, PatientSetPlan
-from lnsdk.trainers.common.patients.prepare import generate, is_current, prepare_patient, read_set, stored_cases
+from lnsdk.trainers.common.patients.prepare import generate, is_current, prepare_patient, stored_cases
 from lnsdk.trainers.common.patients.summary import summarize
 from tests.trainers.patients.small import patient, single_study
 
@@ -94,7 +94,7 @@ def test_interrupted_patient_is_not_taken_for_a_whole_one(tmp_path: Path, monkey
         prepare_patient(plan, tmp_path)
     assert not is_current(plan, tmp_path)
     assert [c.name for c in read_grid_cases(tmp_path, ["p-1-1"])] == ["p-1-1"]  # what was stored is whole
-    with pytest.raises(InputError, match="must hold a generated set"):
+    with pytest.raises(InputError, match="must hold a set of cases"):
         read_set(tmp_path, "train")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from lnsdk.trainers.common.patients.make import evaluation_case, make_patient
 from lnsdk.trainers.common.patients.plan import PatientPlan, PatientSetPlan, plan_patients
-from lnsdk.trainers.common.patients.prepare import generate, prepare_patients, read_set
+from lnsdk.trainers.common.patients.prepare import generate, prepare_patients
 from lnsdk.trainers.common.patients.summary import SetSummary, summarize
 
 __all__ = [
@@ -21,6 +21,5 @@ __all__ = [
     "make_patient",
     "plan_patients",
     "prepare_patients",
-    "read_set",
     "summarize",
 ]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from lnsdk.errors import InputError
-from lnsdk.trainers.common.cases import GridCase, code_digest, read_grid_cases, store
+from lnsdk.trainers.common.cases import SET, Part, code_digest, read_grid_cases, store, write_set
 from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.patients.grid import grid_cases
@@ -19,15 +18,8 @@ from lnsdk.trainers.common.patients.picture import draw_patient, most_telling
 from lnsdk.trainers.common.patients.plan import PatientPlan, PatientSetPlan, PhantomPlan, plan_patients
 from lnsdk.trainers.common.patients.summary import SetSummary, summarize
 
-Part = Literal["train", "validation", "matching", "test"]
-"""What the cases of a set are for: `validation` and `test` hold one series of each of their patients, `matching` all
-series of those for validation."""
-
 MANIFESTS = "patients"
 """Folder of the patients' records under that of the cases; a record is written when all cases of its patient are."""
-
-SET = "set.json"
-"""Names of the cases of every part."""
 
 
 def generate(plan: PatientSetPlan, folder: Path) -> SetSummary:
@@ -60,22 +52,8 @@ def generate(plan: PatientSetPlan, folder: Path) -> SetSummary:
     shown = most_telling([cases[patient.id] for patient in patients if patient.routine])
     if shown is not None:
         draw_patient(shown).save(folder / "patient.png")
-    _write(folder / SET, _parts(patients, folder))
+    write_set(folder, _parts(patients, folder))
     return summary
-
-
-def read_set(folder: Path, part: Part) -> list[GridCase]:
-    """Read the cases of one part of a generated set.
-
-    Raises
-    ------
-    InputError
-        ``simulated-set`` when `folder` holds no whole set.
-    """
-    path = folder / SET
-    if not path.exists():
-        raise InputError("simulated-set", f"{folder} must hold a generated set, but has no {SET}; generate it (again)")
-    return read_grid_cases(folder, json.loads(path.read_text())[part])
 
 
 def prepare_patients(patients: Sequence[PatientPlan], folder: Path) -> None:

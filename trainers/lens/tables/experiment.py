@@ -18,9 +18,8 @@ from lnsdk.ops.slices import Ranges
 from lnsdk.pipelines.false_positives import reduce_false_positives
 from lnsdk.pipelines.proposals import SliceBoxes, Stacks, stack_slices
 from lnsdk.pipelines.settings import Settings
-from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.cases import GridCase, read_set
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.common.patients import read_set
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES

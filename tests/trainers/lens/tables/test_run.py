@@ -7,6 +7,7 @@ import pytest
 
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.common.patients import plan as planning
+from lnsdk.trainers.lens import settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
 from lnsdk.trainers.lens.settings import edge
@@ -30,6 +31,8 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         EmbeddingSettings(steps=2),
         reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.02, theta_fp=0.01),
     )
+    every_box = {"iou": 0.5, "per_slice": 50, "min_score": 0.0, "stack_iou": 0.3}
+    monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(settings.EDGE_RUNTIME.proposals, every_box))
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})
 
