@@ -53,6 +53,9 @@ CONTEXT_STEP = 8
 UNKNOWN_TYPE = -100
 """Class that the cross-entropy leaves out (torch's default)."""
 
+CHECKPOINT = "embedding.ckpt"
+"""File of the network, and of the delta that was chosen for it."""
+
 LOSSES = ("type", "place", "pairs")
 """Terms of the loss in the order in which they are logged."""
 
@@ -142,7 +145,7 @@ def train_embedding(
     cases : sequence of GridCase
         With annotations; their truth is not looked at.
     out : Path
-        Receives `embedding.ckpt` and `embedding_losses.png`.
+        Receives `CHECKPOINT` and `embedding_losses.png`.
     settings : EmbeddingSettings, optional
         What to do.
     stop_after : int, optional
@@ -181,7 +184,7 @@ def train_embedding(
     optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
 
     out.mkdir(parents=True, exist_ok=True)
-    path, record = out / "embedding.ckpt", describe_run(settings, shape, labelled)
+    path, record = out / CHECKPOINT, describe_run(settings, shape, labelled)
     state = restore(path, network, optimizer, record)
     scans = [scan(case.grid) for case in labelled]
     last = settings.steps if stop_after is None else min(stop_after, settings.steps)

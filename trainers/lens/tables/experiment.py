@@ -16,24 +16,22 @@ from numpy.typing import NDArray
 from lnsdk.metrics import HIT_OVERLAP, froc, froc_by_group
 from lnsdk.ops.slices import Ranges
 from lnsdk.pipelines.false_positives import reduce_false_positives
-from lnsdk.pipelines.proposals import SliceBoxes, Stacks, stack_slices
+from lnsdk.pipelines.proposals import Stacks, stack_slices
 from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.common.cases import GridCase, read_set
 from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.embedding import LesionEmbedding, load_embedding, store_delta, train_embedding
 from lnsdk.trainers.lens.fpr.settings import boxes_of as boxes_of_network
 from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
-from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_delta_curve
 from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
-from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality
-from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices, relabel
+from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, on_labelled_slices, relabel
 from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
 from lnsdk.trainers.lens.settings import detector_settings
+from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Recipe, Row
 from lnsdk.trainers.lens.tables.results import DIGITS, RowResult, curve_fields
 from lnsdk.trainers.lens.tables.scale import Scale
@@ -111,8 +109,7 @@ def datasets(experiment: Experiment, recipe: Recipe) -> tuple[Dataset, ...]:
     """The data sets of a recipe, one expert each."""
     sets = dict(experiment.train)
     if recipe.data not in SINGLE_SETS:
-        labels = universal_labels(experiment, recipe.labels)
-        sets[UNIVERSAL_SET] = tuple(relabel(case, labels[case.name]) for case in sets[UNIVERSAL_SET])
+        sets[UNIVERSAL_SET] = with_labels(sets[UNIVERSAL_SET], universal_labels(experiment, recipe.labels))
     if recipe.data == "all":
         return tuple(Dataset(name, cases) for name, cases in sets.items())
     if recipe.data == "pooled":
@@ -148,7 +145,7 @@ def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, La
     if source == "none":
         return {case.name: on_labelled_slices(case.labels) for case in cases}
     if source == "adjacent_slices":
-        found = boxes_of(experiment, UNIVERSAL, cases).pooled
+        found = find_boxes(trained(experiment, UNIVERSAL), cases, experiment.settings(1)).pooled
         return {case.name: on_labelled_slices(propagate_to_neighbours(case.labels, found[case.name])) for case in cases}
     if source == "distillation":
         return _distilled(experiment, cases)
@@ -156,16 +153,21 @@ def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, La
 
 
 def _mined(experiment: Experiment, source: LabelSource, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
-    """Labels after the strategies of section V, and a report of how good they are."""
-    embedding = lesion_embedding(experiment)
+    """Labels after the strategies of section V, mined with the experts of the joint training."""
+    network = trained(experiment, JOINT)
+    detector = experiment.settings(network.experts)
+    embedding = make_embedding(
+        experiment.own / "embedding",
+        cases,
+        experiment.matching,
+        network,
+        detector,
+        replace(experiment.scale.embedding, seed=experiment.seed),
+    )
     delta = None if embedding.delta is None else embedding.delta.delta
     settings = MiningSettings(MINED[source], delta, uncertain_as_lesions=source == "uncertain_as_truth")
-    found = boxes_of(experiment, JOINT, cases)
-    mined = mine(cases, found.pooled, found.specialists, embedding, settings)
-    if source == "unlabelled":
-        write_quality(measure_mining(cases, mined), experiment.own / "mining", f"Mining, seed {experiment.seed}")
-        (experiment.own / "mining" / "counts.md").write_text(mined.report.markdown())
-    return mined.labels
+    found = find_boxes(network, cases, detector)
+    return mine_labels(experiment.own / "mining" / source, cases, found, embedding, settings).labels
 
 
 def _distilled(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
@@ -184,45 +186,6 @@ def _distilled(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[str
             )
             progress.advance({})
     return labels
-
-
-def lesion_embedding(experiment: Experiment) -> LesionEmbedding:
-    """The embedding, trained on the universal set's annotations, with its delta chosen on the validation patients."""
-    folder = experiment.own / "embedding"
-    path = folder / "embedding.ckpt"
-    settings = replace(experiment.scale.embedding, seed=experiment.seed)
-    train_embedding(experiment.train[UNIVERSAL_SET], folder, settings)
-    embedding = load_embedding(path)
-    if embedding.delta is None:
-        found = boxes_of(experiment, JOINT, experiment.matching).pooled
-        pairs = collect_pairs(experiment.matching, found, embedding)
-        choice = choose_delta(pairs.distances, pairs.same)
-        store_delta(path, choice)
-        draw_delta_curve(folder / "delta.png", pairs, choice, "simulated validation patients")
-    return load_embedding(path)
-
-
-@dataclass(frozen=True)
-class FoundBoxes:
-    """2D boxes by name of the case: of all experts together, and of those of the single-type sets."""
-
-    pooled: Mapping[str, SliceBoxes]
-    specialists: Mapping[str, SliceBoxes]
-
-
-def boxes_of(experiment: Experiment, recipe: Recipe, cases: Sequence[GridCase]) -> FoundBoxes:
-    """Boxes that a recipe's network finds in cases."""
-    network = trained(experiment, recipe)
-    settings = experiment.settings(network.experts)
-    pooled, specialists = {}, {}
-    with TrainingProgress(f"looking for boxes ({recipe.name})", len(cases), 0) as progress:
-        for case in cases:
-            regions = find_regions(network, case.grid, settings)
-            pooled[case.name] = select_slices(regions, range(network.experts), settings)
-            if network.experts > 1:
-                specialists[case.name] = select_slices(regions, range(1, network.experts), settings)
-            progress.advance({})
-    return FoundBoxes(pooled, specialists)
 
 
 Boxes = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -265,14 +228,14 @@ def run_rows(experiment: Experiment, rows: Sequence[Row]) -> list[RowResult]:
 
 def false_positive_reduction(experiment: Experiment, recipe: Recipe) -> Callable[[GridCase, Stacks], Stacks]:
     """Train the second network on what a recipe's network finds in the universal set; from 3D boxes to their eq. 4."""
-    labels = universal_labels(experiment, recipe.labels)
-    cases = [relabel(case, labels[case.name]) for case in experiment.train[UNIVERSAL_SET]]
-    pooled = boxes_of(experiment, recipe, cases).pooled
+    cases = with_labels(experiment.train[UNIVERSAL_SET], universal_labels(experiment, recipe.labels))
+    network = trained(experiment, recipe)
+    pooled = find_boxes(network, cases, experiment.settings(network.experts)).pooled
     settings = replace(experiment.scale.reduction, seed=experiment.seed)
     found = [(case, pooled[case.name]) for case in cases]
     stack_iou = experiment.settings(1).stack_iou
-    network = train_fpr(settings, found, stack_iou, experiment.own / f"{recipe.name}.fpr")
-    return partial(rescored, network)
+    reduction = train_fpr(settings, found, stack_iou, experiment.own / f"{recipe.name}.fpr")
+    return partial(rescored, reduction)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.common.patients import plan as planning
 from lnsdk.trainers.lens import settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
 from lnsdk.trainers.lens.settings import edge
 from lnsdk.trainers.lens.tables import run, scale
@@ -29,10 +30,11 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         PatientSetPlan(patients=3, single=1, validation=1, test=2, lesions=6, reach_mm=20.0),
         edge(shape=TINY, steps=2, batch=1, crop=64, warmup=0),
         EmbeddingSettings(steps=2),
-        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.02, theta_fp=0.01),
+        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=1e-3, theta_fp=1e-4),
     )
     every_box = {"iou": 0.5, "per_slice": 50, "min_score": 0.0, "stack_iou": 0.3}
     monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(settings.EDGE_RUNTIME.proposals, every_box))
+    monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})
 
