@@ -31,8 +31,12 @@ Array = NDArray[np.float32]
 SETTINGS = FalsePositiveSettings(patch=(4, 8, 8), bins=(2, 1, 1), strides=(4,), boxes=50, threshold=0.5)
 
 
+def f32(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
 def weights(low: float, high: float, bins: int, size: int, stride: int) -> list[list[float]]:
-    rows: list[list[float]] = axis_weights(np.float32([low]), np.float32([high]), bins, size, stride)[0].tolist()
+    rows: list[list[float]] = axis_weights(f32([low]), f32([high]), bins, size, stride)[0].tolist()
     return rows
 
 
@@ -80,7 +84,7 @@ def test_inputs_fit_the_signature() -> None:
 
 def ramp(shape: tuple[int, int, int]) -> Array:
     z, y, x = np.indices(shape)
-    return (100 * z + 10 * y + x).astype(np.float32)
+    return f32(100 * z + 10 * y + x)
 
 
 def cut(grid: Array, frame: Frame, patch: tuple[int, int, int]) -> Array:
@@ -89,9 +93,9 @@ def cut(grid: Array, frame: Frame, patch: tuple[int, int, int]) -> Array:
 
 
 def test_a_patch_is_centred_on_its_box() -> None:
-    frame = frame_around(np.float32([10.25, 20.5, 2.5, 14.25, 30.5, 7.5]), (4, 8, 16))
+    frame = frame_around(f32([10.25, 20.5, 2.5, 14.25, 30.5, 7.5]), (4, 8, 16))
     assert frame == Frame(z=4, y=25.5 - 3.5, x=12.25 - 7.5)
-    own = frame.to_patch(np.float32([[10.25, 20.5, 2.5, 14.25, 30.5, 7.5]]))[0]
+    own = frame.to_patch(f32([[10.25, 20.5, 2.5, 14.25, 30.5, 7.5]]))[0]
     np.testing.assert_allclose((own[:2] + own[3:5]) / 2, [7.5, 3.5])  # centre of 16 columns and of 8 rows
     np.testing.assert_allclose(own, [5.5, -1.5, -1.5, 9.5, 8.5, 3.5])
 
@@ -125,13 +129,13 @@ def test_patches_come_from_the_grid_that_the_network_sees(toy: Path, crop: str) 
 
 def stacks(scores: Array) -> Stacks:
     count = len(scores)
-    boxes = np.tile(np.float32([2, 2, 0.5, 6, 6, 2.5]), (count, 1)) + np.arange(count, dtype=np.float32)[:, None]
+    boxes = np.tile(f32([2, 2, 0.5, 6, 6, 2.5]), (count, 1)) + np.arange(count, dtype=np.float32)[:, None]
     return Stacks(boxes, scores, scores[:, None], boxes)
 
 
 def test_scores_are_averaged() -> None:
     """Eq. 4 by hand; a box without a second score gets half of its own and ranks below its equal that has one."""
-    combined = combine(stacks(np.float32([0.9, 0.8, 0.5, 0.5])), np.float32([0.1, 0.7, 0.0, np.nan]))
+    combined = combine(stacks(f32([0.9, 0.8, 0.5, 0.5])), f32([0.1, 0.7, 0.0, np.nan]))
     assert combined.scores.tolist() == pytest.approx([0.75, 0.5, 0.25, 0.25])
     assert combined.boxes[:, 0].tolist() == [3, 2, 4, 5]
     assert combined.fpr_scores is not None
@@ -297,11 +301,11 @@ def test_only_the_patches_are_resampled(reducing: Path, monkeypatch: pytest.Monk
 def test_graph_inputs_follow_the_boxes() -> None:
     """Patch and weights together give the exact mean of a box on sample borders."""
     grid = ramp((10, 40, 40))
-    box = np.float32([[12.5, 16.5, 3.5, 20.5, 24.5, 5.5]])  # centre 16.5, 20.5, 4.5: patch 13..20, 17..24, 3..6
-    inputs = graph_inputs(box, lambda ranges: grid[tuple(slice(*r) for r in ranges)], grid.shape, SETTINGS)  # type: ignore[arg-type]
+    box = f32([[12.5, 16.5, 3.5, 20.5, 24.5, 5.5]])  # centre 16.5, 20.5, 4.5: patch 13..20, 17..24, 3..6
+    inputs = graph_inputs(box, lambda ranges: grid[tuple(slice(*r) for r in ranges)], grid.shape, SETTINGS)
     assert inputs["patch"][0, 0, 0, 0] == 300 + 170 + 13
     assert inputs["z"][0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
     own = replace(SETTINGS, strides=(1,))
-    exact = graph_inputs(box, lambda ranges: grid[tuple(slice(*r) for r in ranges)], grid.shape, own)  # type: ignore[arg-type]
+    exact = graph_inputs(box, lambda ranges: grid[tuple(slice(*r) for r in ranges)], grid.shape, own)
     mean = np.einsum("nzyx,naz,nby,ncx->nabc", *(exact[name] for name in ("patch", "z", "y1", "x1")))
     np.testing.assert_allclose(mean[0, :, 0, 0], grid[4:6, 17:25, 13:21].mean(axis=(1, 2)), rtol=1e-5)

@@ -406,8 +406,8 @@ def export_checkpoint(
     volumes = [read(path) for path in cts] or [gate_volume()]
 
     def accept(detector: Detector) -> Verdict:
-        reduced = fpr_threshold is not None and detector.reduces_false_positives
-        return Verdict(fpr_threshold if reduced else threshold, EXPORTED_CARD.format(name=name))
+        reduced = fpr_threshold if detector.reduces_false_positives else None
+        return Verdict(threshold if reduced is None else reduced, EXPORTED_CARD.format(name=name))
 
     write_lens_bundle(network, folder, name, volumes, accept, untrained, reduction)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -246,5 +245,5 @@ def _inflate(name: str, weight: Tensor, target: Tensor) -> Tensor:
         return weight.sum(dim=1, keepdim=True)
     if target.ndim == 5:
         depth = target.shape[2]
-        return cast(Tensor, weight.unsqueeze(2).expand(-1, -1, depth, -1, -1) / depth)
+        return weight.unsqueeze(2).expand(-1, -1, depth, -1, -1) / depth
     return weight

@@ -43,7 +43,7 @@ class Frame:
         """Convert boxes (N, 6) from grid to patch indices."""
         origin = np.array([self.x, self.y, self.z] * 2)
         scale = np.array([self.step, self.step, 1.0] * 2)
-        return ((boxes - origin) / scale).astype(np.float32)
+        return np.asarray((boxes - origin) / scale, np.float32)
 
 
 def frame_around(box: Array, patch: Shape3, step: float = 1.0) -> Frame:
@@ -93,10 +93,10 @@ def cut_patch(read: Read, shape: Shape3, frame: Frame, patch: Shape3) -> Array:
     x, x_share = _between(frame.x, frame.step, patch[2])
     block = _read_padded(read, shape, ((z[0], z[-1] + 1), (y[0], y[-1] + 2), (x[0], x[-1] + 2)))
     rows = _mix(block, y - y[0], y_share[:, None], axis=1)
-    return _mix(rows, x - x[0], x_share, axis=2)[z - z[0]]
+    return np.asarray(_mix(rows, x - x[0], x_share, axis=2)[z - z[0]])
 
 
-def axis_weights(low: Array, high: Array, bins: int, size: int, stride: int) -> Array:
+def axis_weights(low: NDArray[np.floating], high: NDArray[np.floating], bins: int, size: int, stride: int) -> Array:
     """Weights that pool one axis of a feature map over a box: area averages, one row per bin.
 
     Parameters
@@ -123,7 +123,7 @@ def axis_weights(low: Array, high: Array, bins: int, size: int, stride: int) -> 
     borders = np.concatenate([[-np.inf], np.arange(size - 1) + 0.5, [np.inf]])
     start = np.maximum((center - half)[..., None], borders[:-1])
     stop = np.minimum((center + half)[..., None], borders[1:])
-    return (np.maximum(stop - start, 0) / (2 * half)[..., None]).astype(np.float32)
+    return np.asarray(np.maximum(stop - start, 0) / (2 * half)[..., None], np.float32)
 
 
 def pooling_weights(boxes: Array, settings: FalsePositiveSettings) -> dict[str, Array]:

@@ -94,8 +94,13 @@ def test_bundle_with_false_positive_reduction(
 
 
 def test_checkpoints_of_both_networks_are_exported(
-    network: Lens, reduction: FalsePositiveNetwork, tmp_path: Path
+    network: Lens,
+    reduction: FalsePositiveNetwork,
+    volume: Volume,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(lens_bundle, "gate_volume", lambda: volume)  # smaller
     lens, fpr = tmp_path / "checkpoint.ckpt", tmp_path / "fpr.ckpt"
     torch.save({"network": network.state_dict(), "shape": vars(TINY)}, lens)
     torch.save({"network": reduction.state_dict(), "shape": vars(TINY_FPR)}, fpr)

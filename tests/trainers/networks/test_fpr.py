@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
@@ -42,12 +43,16 @@ TENSORRT_OPERATORS = {
 """Operators that the graph may use: all are in the list of TensorRT's ONNX parser, for 5-D tensors too."""
 
 
+def f32(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
 def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def inputs(shape: FprShape, boxes: list[list[float]]) -> dict[str, torch.Tensor]:
-    weights = pooling_weights(np.float32(boxes), shape.settings(50, 0.5))
+    weights = pooling_weights(f32(boxes), shape.settings(50, 0.5))
     patch = 255 * torch.rand(len(boxes), *shape.patch, generator=torch.Generator().manual_seed(0))
     return {"patch": patch, **{name: torch.from_numpy(value) for name, value in weights.items()}}
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lnsdk import ops
 from lnsdk.errors import InputError
@@ -25,9 +26,13 @@ from lnsdk.trainers.lens.fpr.samples import (
 LESION = [10, 10, 20, 20]
 
 
+def f32(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
 def slice_boxes(*rows: Sequence[float]) -> SliceBoxes:
     """From rows z, x1, y1, x2, y2, score."""
-    values = np.asarray(sorted(rows), np.float32).reshape(-1, 6)
+    values = f32(sorted(map(list, rows))).reshape(-1, 6)
     return SliceBoxes(values[:, 1:5], values[:, 5], values[:, 5:], values[:, 0].astype(np.int64))
 
 
@@ -129,12 +134,12 @@ def test_an_augmented_box_stays_on_its_lesion() -> None:
     grid = np.zeros((12, 64, 64), np.float16)
     grid[4:8, 20:30, 30:46] = 200
     own = GridCase("a", "universal", grid, Labels.of())
-    box = np.float32([29.5, 19.5, 3.5, 45.5, 29.5, 7.5])
+    box = f32([29.5, 19.5, 3.5, 45.5, 29.5, 7.5])
     seen = set()
     for seed in range(60):
         patch, moved = draw_patch(own, box, (16, 64, 64), np.random.default_rng(seed))
         z, y, x = np.nonzero(patch > 100)
-        bright = np.float32([x.min() - 0.5, y.min() - 0.5, z.min() - 0.5, x.max() + 0.5, y.max() + 0.5, z.max() + 0.5])
+        bright = f32([x.min() - 0.5, y.min() - 0.5, z.min() - 0.5, x.max() + 0.5, y.max() + 0.5, z.max() + 0.5])
         sides = np.tile(bright[3:] - bright[:3], 2)
         assert (np.abs(moved - bright) <= 0.15 * sides + 0.75).all()
         assert patch.shape == (16, 64, 64)
@@ -148,7 +153,7 @@ def test_an_augmented_box_stays_on_its_lesion() -> None:
 def test_patches_are_flipped_along_x_and_z() -> None:
     grid = np.tile(np.arange(64, dtype=np.float16), (12, 64, 1)) + 64 * (np.arange(12) > 5)[:, None, None]
     own = GridCase("a", "universal", grid.astype(np.float16), Labels.of())
-    box = np.float32([20, 20, 3.5, 44, 44, 7.5])
+    box = f32([20, 20, 3.5, 44, 44, 7.5])
     patches = [draw_patch(own, box, (8, 32, 32), np.random.default_rng(seed))[0] for seed in range(40)]
     signs = {(bool(p[0, 16, 20] > p[0, 16, 10]), bool(p[-1, 16, 16] > p[0, 16, 16])) for p in patches}
     assert signs == {(a, b) for a in (False, True) for b in (False, True)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from lnsdk.errors import InputError
 from lnsdk.pipelines.proposals import SliceBoxes
@@ -19,6 +20,10 @@ from lnsdk.trainers.lens.fpr.train import CHECKPOINT, draw_batch, focal_loss, le
 from tests.trainers.lens.fpr.tiny import TINY
 
 Found = list[tuple[GridCase, SliceBoxes]]
+
+
+def f32(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
 
 
 def settings(**changes: object) -> FprSettings:
@@ -88,7 +93,7 @@ def test_checkpoint_of_another_run_is_refused(found: Found, tmp_path: Path) -> N
         train_fpr(settings(theta_fp=0.2), found, 0.3, tmp_path)
     with pytest.raises(InputError, match=r"made with stack_iou=0\.3, now stack_iou=0\.5"):
         train_fpr(settings(), found, 0.5, tmp_path)
-    other = [(replace(case, labels=replace(case.labels, ignored=np.float32([[0, 0, 0, 9, 9, 1]]))), boxes)
+    other = [(replace(case, labels=replace(case.labels, ignored=f32([[0, 0, 0, 9, 9, 1]]))), boxes)
              for case, boxes in found]  # fmt: skip
     with pytest.raises(InputError, match="made with other cases"):
         train_fpr(settings(), other, 0.3, tmp_path)
