@@ -27,7 +27,7 @@ def no_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         pytest.fail("began to simulate")
 
-    monkeypatch.setattr(lens_run, "prepare_cases", fail)
+    monkeypatch.setattr(lens_run, "generate", fail)
     monkeypatch.setattr(lens_run, "describe_ranges", lambda: "")
 
 
@@ -42,6 +42,8 @@ def no_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/text.pth"], "cannot read ImageNet weights"),
         (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/other.pth"], "does not hold DenseNet-121"),
         (["--phantoms-only", "--preset", "paper"], "--from-scratch"),
+        (["--phantoms-only", "--cases", "{tmp}"], "must hold a set of cases"),
+        (["--phantoms-only", "--imagenet-resnet", "{tmp}/other.pth"], "--imagenet-resnet needs --preset paper"),
     ],
 )
 def test_train(
@@ -58,13 +60,11 @@ def test_train(
     assert words in refuse(["train", "lens", "-o", str(tmp_path / "run"), *given], capsys)
 
 
-def test_train_looks_for_the_validation_cts_first(
+def test_train_looks_for_the_cts_of_all_roles_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(_: Path, role: str) -> tuple[()]:
-        if role == "validation":
-            raise InputError("data-root", "a validation CT is not there")
-        return ()
+    def load(_: Path) -> tuple[()]:
+        raise InputError("data-root", "a validation CT is not there")
 
     monkeypatch.setattr(lens_run, "load_backgrounds", load)
     said = refuse(["train", "lens", "--data", str(tmp_path), "-o", str(tmp_path / "run")], capsys)

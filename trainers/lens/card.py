@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import Background
+from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.evaluation import Evaluation, OperatingPoint
-from lnsdk.trainers.common.simulation import SCOPES, training_phantoms
+from lnsdk.trainers.common.labels import UNKNOWN
+from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.fpr.settings import FprSettings
+from lnsdk.trainers.lens.mining.mine import MiningReport
 from lnsdk.trainers.lens.settings import PAPER_RUNTIME, LensSettings
 from lnsdk.trainers.lens.train import GRADIENT_NORM
 from lnsdk.trainers.networks.lens import FULL_WINDOW
@@ -25,10 +32,11 @@ Finds lesions in CT: boxes with scores from four experts. **Research only; not a
 
 ## Training data: simulated lesions
 
-All lesions that this model learned from are **simulated**: inserted into {real} real CTs and {phantoms} phantom CTs
-with known boxes. It has never seen a labelled real lesion, and nothing here says how it performs on patients.
+{origin}
 
 {scopes}
+
+{mining}
 
 {backgrounds}
 
@@ -41,8 +49,7 @@ Ranges of the simulated lesions, fixed before training:
 ## Network and training
 
 LENS (Yan et al., IV-A to IV-C) with the sizes of the `{preset}` preset: {steps} steps of {batch} crops of nine slices,
-{crop} x {crop} pixels, seed {seed}. False-positive reduction (IV-D) and mining of missing annotations (V) are not part
-of it.
+{crop} x {crop} pixels, seed {seed}. {reduction}
 
 ## Validation (simulated lesions)
 
@@ -78,37 +85,62 @@ one each, neither trained nor validated on; {lesions} lesions, insertion seeds {
 """
 
 
+SIMULATED = (
+    "All lesions that this model learned from are **simulated**: inserted into phantom and real CTs with known boxes. "
+    "It has never seen a labelled real lesion, and nothing here says how it performs on patients."
+)
+RECORDED = "The model learned from recorded CTs and their published annotations."
+"""Where the lesions come from."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a model was trained on, and how.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the presets.
+    settings : LensSettings
+        Of the detector.
+    reduction : FprSettings or None
+        Of false-positive reduction.
+    cases : sequence of GridCase
+        With the labels of the last training.
+    mined : MiningReport or None
+        What was mined, None where nothing was.
+    """
+
+    preset: str
+    settings: LensSettings
+    reduction: FprSettings | None
+    cases: Sequence[GridCase]
+    mined: MiningReport | None
+
+
 def model_card(
     name: str,
-    preset: str,
-    settings: LensSettings,
+    trained: Trained,
     backgrounds: Sequence[Background],
     evaluation: Evaluation,
     point: OperatingPoint,
 ) -> str:
     """The `docs/README.md` of a bundle."""
-    scopes = "\n".join(
-        f"- expert `{scope.name}`: {', '.join(scope.types)}; "
-        + (
-            "all labelled"
-            if scope.labelled == 1
-            else f"{scope.labelled:.0%} of them labelled; the rest are in the image and train as background"
-        )
-        for scope in SCOPES
-    )
+    settings = trained.settings
     curve = evaluation.rows[0].froc
     return CARD.format(
         name=name,
-        real=len(backgrounds),
-        phantoms=training_phantoms(settings.phantoms),
-        scopes=scopes,
+        origin=SIMULATED if any(case.truth is not None for case in trained.cases) else RECORDED,
+        scopes="\n".join(_scope(scope.name, trained.cases) for scope in SCOPES),
+        mining=_mining(trained.mined),
+        reduction=_reduction(trained.reduction),
         backgrounds=_origins(backgrounds),
         validation_real=evaluation.volumes["real"],
         validation_phantoms=evaluation.volumes["phantom"],
         patients=evaluation.patients,
         ranges=describe_ranges(),
-        preset=preset,
-        steps=settings.steps,
+        preset=trained.preset,
+        steps=settings.steps or f"{settings.epochs} epochs of",
         batch=settings.batch,
         crop=settings.crop,
         seed=settings.seed,
@@ -163,6 +195,40 @@ def add_measurements(card: str, evaluation: Evaluation, control: str, real_lesio
     return before.partition(MEASURED)[0].rstrip() + "\n\n" + test + "\n" + last + differs
 
 
+def _scope(expert: str, cases: Sequence[GridCase]) -> str:
+    """What an expert learned from."""
+    own = [case for case in cases if case.expert == expert]
+    patients = len({case.patient or case.name for case in own})
+    lesions = sum(len(np.unique(case.labels.lesion)) for case in own)
+    boxes = sum(len(case.labels.boxes) for case in own)
+    types = sorted({case.labels.types[lesion] for case in own for lesion in case.labels.lesion} - {UNKNOWN})
+    named = f" ({', '.join(types)})" if types else ""
+    return (
+        f"- expert `{expert}`: {len(own)} volumes of {patients} patients, {lesions} labelled lesions{named} with "
+        f"{boxes} boxes on slices"
+    )
+
+
+def _mining(mined: MiningReport | None) -> str:
+    """What was mined, in words and as Table IV lists it."""
+    if mined is None:
+        return "No missing annotation was mined (V): lesions that nobody labelled train as background."
+    return (
+        "Labels of the universal set after each strategy of mining (V), from the radiologists' marks on key slices to "
+        f"what the last training knew:\n\n{mined.markdown()}"
+    )
+
+
+def _reduction(settings: FprSettings | None) -> str:
+    if settings is None:
+        return "False-positive reduction (IV-D) is not part of it."
+    return (
+        f"False-positive reduction (IV-D) looks at the {settings.boxes} best boxes of a volume and averages its score "
+        "with the detector's (eq. 4); the others get half of the detector's score. It was trained for "
+        f"{settings.epochs} epochs."
+    )
+
+
 def _origins(backgrounds: Sequence[Background]) -> str:
     """Which real CTs were trained on, and on what terms."""
     if not backgrounds:
@@ -178,7 +244,7 @@ def differences(settings: LensSettings) -> str:
     """What this training and its detector do otherwise than the paper, as a Markdown list."""
     runtime = settings.runtime
     windows = ", ".join(f"{low:g} to {high:g}" for low, high in settings.shape.windows)
-    start = "random weights" if settings.imagenet is None else "ImageNet weights, as the paper"
+    start = _start(settings)
     rows = [
         "data: simulated lesions in place of the paper's four datasets of real ones",
         f"input: HU windows {windows}; the paper has one, {FULL_WINDOW[0]:g} to {FULL_WINDOW[1]:g}",
@@ -187,10 +253,17 @@ def differences(settings: LensSettings) -> str:
         "augmentation: flips along x and z, and noise, besides the paper's resizing and shifts",
         "bfloat16 convolutions" if settings.bfloat16 else "float32 throughout",
         f"gradients clipped to a norm of {GRADIENT_NORM:g}",
-        "each batch's dataset is chosen in proportion to its CTs; lesions to crop around by type, each equally likely",
+        f"a batch's data set is drawn by its number of labelled lesions to the power {settings.size_exponent:g}"
+        + (", lesions by their type, each equally likely" if settings.balance_types else ""),
         f"detector: {runtime.proposals['post_nms']} proposals per slice, boxes above a score of "
         f"{runtime.detections['min_score']:g}, stacked at an IoU above {runtime.detections['stack_iou']:g} (paper: "
         f"{PAPER_RUNTIME.proposals['post_nms']}, {PAPER_RUNTIME.detections['min_score']:g}, "
         f"{PAPER_RUNTIME.detections['stack_iou']:g})",
     ]
     return "\n".join(f"- {row}" for row in rows)
+
+
+def _start(settings: LensSettings) -> str:
+    if settings.imagenet is not None:
+        return "ImageNet weights, as the paper"
+    return "random weights" if settings.organs is None else "features that learned to name the organs of phantoms"

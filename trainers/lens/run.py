@@ -1,8 +1,9 @@
-"""A LENS training from nothing to a bundle: simulate, train, export through the parity gate, choose the threshold."""
+"""The framework of LENS from cases to a bundle, in the five steps of section III, and the export behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,27 +13,28 @@ from lnsdk import Detector
 from lnsdk.errors import InputError
 from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
-from lnsdk.trainers.common.backgrounds import load_backgrounds
-from lnsdk.trainers.common.cases import prepare_cases, read_grid_cases
+from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
+from lnsdk.trainers.common.cases import SET, GridCase, read_set
 from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
 from lnsdk.trainers.common.evaluation import run as run_cases
 from lnsdk.trainers.common.evaluation_report import write_report
+from lnsdk.trainers.common.patients import PatientSetPlan, generate
 from lnsdk.trainers.common.progress import TrainingProgress
-from lnsdk.trainers.common.simulation import (
-    SCOPES,
-    CasePlan,
-    check_seed,
-    evaluation_case,
-    make_case,
-    plan_evaluation,
-    plan_training,
-)
+from lnsdk.trainers.common.simulation import SCOPES, CasePlan, check_seed, evaluation_case, make_case, plan_evaluation
 from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
-from lnsdk.trainers.lens.card import model_card
+from lnsdk.trainers.lens.card import Trained, model_card
 from lnsdk.trainers.lens.checkpoint import first_line
-from lnsdk.trainers.lens.settings import LensSettings
+from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
+from lnsdk.trainers.lens.fpr.settings import FprSettings
+from lnsdk.trainers.lens.fpr.train import train_fpr
+from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings
+from lnsdk.trainers.lens.settings import PRESETS as DETECTORS
+from lnsdk.trainers.lens.settings import LensSettings, detector_settings
+from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.train import by_expert, train
 from lnsdk.trainers.networks.densenet import load_imagenet
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import Lens
 
 FALSE_POSITIVES = 1.0
@@ -43,21 +45,83 @@ VALIDATION_REPEATS = 3
 VALIDATION_LESIONS = 8
 """The validation set: phantoms, uses of every real CT kept for validation, and lesions in each at most."""
 
+EXPERTS = tuple(scope.name for scope in SCOPES)
+"""The experts; the first is that of the partially labelled data set."""
 
-def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) -> Path:
+
+@dataclass(frozen=True)
+class Framework:
+    """What to train.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the presets; the model is called lens-PRESET.
+    detector : LensSettings
+        Of both trainings of LENS.
+    first_share : float
+        Steps of the first training, which only proposes what is mined, over those of the second. The paper trains both
+        alike.
+    mining : bool
+        Mine missing annotations and train again with them (steps 2 to 4).
+    embedding : EmbeddingSettings
+        Of the lesion embedding.
+    reduction : FprSettings or None
+        Of false-positive reduction (step 5); None leaves it out.
+    patients : PatientSetPlan
+        The simulated patients, where no cases are given.
+    """
+
+    preset: str
+    detector: LensSettings
+    first_share: float
+    mining: bool
+    embedding: EmbeddingSettings
+    reduction: FprSettings | None
+    patients: PatientSetPlan
+
+
+def preset(name: str, **changes: object) -> Framework:
+    """A framework of the named presets.
+
+    Parameters
+    ----------
+    name : {"edge", "paper"}
+        Which.
+    **changes
+        To the settings of the detector.
+
+    Raises
+    ------
+    ValueError
+        When the settings contradict each other.
+    """
+    detector = DETECTORS[name](**changes)
+    return Framework(
+        preset=name,
+        detector=detector,
+        first_share=1.0 if name == "paper" else 0.5,
+        mining=True,
+        embedding=EmbeddingSettings(seed=detector.seed),
+        reduction=REDUCTIONS[name](seed=detector.seed, from_scratch=detector.imagenet is None or name == "edge"),
+        patients=PatientSetPlan(patients=48, single=16, validation=8, test=0, lesions=12, seed=detector.seed),
+    )
+
+
+def run(framework: Framework, data_root: Path | None, out: Path, cases: Path | None = None) -> Path:
     """Train and export.
 
     Parameters
     ----------
-    settings : LensSettings
+    framework : Framework
         What to train.
-    preset : str
-        Name of the settings' preset; the model is called lens-PRESET.
     data_root : Path or None
-        Folder with the real CTs of the background catalogue; None trains on phantoms only.
+        Folder with the real CTs of the background catalogue; None uses phantoms only.
     out : Path
-        Receives `cases/`, `checkpoint.ckpt`, the curves, `validation/` and `bundle/`. Cases and steps that are already
-        there are not made again.
+        Receives `cases/`, `first/`, `embedding/`, `mining/`, `second/`, `fpr/`, `validation/` and `bundle/`. Cases and
+        steps that are already there are not made again.
+    cases : Path, optional
+        Folder with a set of cases, of simulated patients or of published data sets, instead of `out`/cases.
 
     Returns
     -------
@@ -66,30 +130,84 @@ def run(settings: LensSettings, preset: str, data_root: Path | None, out: Path) 
     """
     bundle = out / "bundle"
     check_output(bundle)
+    check_ready(framework)
+    backgrounds = load_backgrounds(data_root) if data_root else ()
+    if cases is None:
+        cases = out / "cases"
+        Console(stderr=True, soft_wrap=True).print(describe_ranges())
+        generate(replace(framework.patients, backgrounds=backgrounds), cases)
+    elif not (cases / SET).exists():
+        raise InputError("cases", f"{cases} must hold a set of cases (lnsdk train lens-data), but has no {SET}")
+    known = read_set(cases, "train")
+    known, mined = mine_cases(framework, known, read_set(cases, "matching"), out) if framework.mining else (known, None)
+    network = train(framework.detector, by_expert(known), out / "second")
+    reduction = reduce(framework.reduction, framework.detector, network, known, out) if framework.reduction else None
+    trained = Trained(framework.preset, framework.detector, framework.reduction, known, mined)
+    export(network, reduction, trained, backgrounds, data_root, out)
+    return bundle
+
+
+def check_ready(framework: Framework) -> None:
+    """Say now, and not after hours, what the trainings cannot use."""
+    settings = framework.detector
     check_seed(settings.seed)
     if settings.imagenet is not None:
-        load_imagenet(Lens(len(SCOPES), settings.shape).backbone, settings.imagenet)  # said now, not after simulating
+        load_imagenet(Lens(len(EXPERTS), settings.shape).backbone, settings.imagenet)
     if settings.compile:
         check_compiler()
-    backgrounds = load_backgrounds(data_root, role="train") if data_root else ()
-    validation = validation_plans(data_root, settings.seed)
-    plans = plan_training(backgrounds, settings.phantoms, settings.lesions, settings.seed)
-    Console(stderr=True, soft_wrap=True).print(describe_ranges())
-    prepare_cases(plans, out / "cases")
-    network = train(settings, by_expert(read_grid_cases(out / "cases", [plan.id for plan in plans])), out)
 
-    name = f"lens-{preset}"
+
+def mine_cases(
+    framework: Framework, cases: Sequence[GridCase], matching: Sequence[GridCase], out: Path
+) -> tuple[list[GridCase], MiningReport]:
+    """Train LENS on the labels there are, let it propose, and mine the universal set (steps 1 to 3)."""
+    settings = framework.detector
+    if settings.steps is not None:
+        settings = replace(settings, steps=max(1, round(settings.steps * framework.first_share)))
+    network = train(settings, by_expert(cases), out / "first")
+    detector = detector_settings(settings.runtime, EXPERTS)
+    universal = [case for case in cases if case.expert == EXPERTS[0]]
+    embedding = make_embedding(out / "embedding", universal, matching, network, detector, framework.embedding)
+    delta = 0.0 if embedding.delta is None else embedding.delta.delta
+    found = find_boxes(network, universal, detector)
+    mined = mine_labels(out / "mining", universal, found, embedding, MiningSettings("unlabelled", delta))
+    others = [case for case in cases if case.expert != EXPERTS[0]]
+    return [*with_labels(universal, mined.labels), *others], mined.report
+
+
+def reduce(
+    settings: FprSettings, detector: LensSettings, network: Lens, cases: Sequence[GridCase], out: Path
+) -> FalsePositiveNetwork:
+    """Train false-positive reduction on what the network finds in the universal set (step 5)."""
+    around = detector_settings(detector.runtime, EXPERTS)
+    universal = [case for case in cases if case.expert == EXPERTS[0]]
+    boxes = find_boxes(network, universal, around).pooled
+    return train_fpr(settings, [(case, boxes[case.name]) for case in universal], around.stack_iou, out / "fpr")
+
+
+def export(
+    network: Lens,
+    reduction: FalsePositiveNetwork | None,
+    trained: Trained,
+    backgrounds: Sequence[Background],
+    data_root: Path | None,
+    out: Path,
+) -> None:
+    """Write the bundle through the parity gate, with the operating points of the validation set."""
+    seed, name = trained.settings.seed, f"lens-{trained.preset}"
+    validation = validation_plans(data_root, seed)
 
     def evaluate(detector: Detector) -> Verdict:
-        results = validate(detector, validation, settings.seed)
+        results = validate(detector, validation, seed)
         evaluation = summarize(results)
-        write_report(evaluation, out / "validation", f"{name}, validation")
+        kind = "validation" if detector.reduces_false_positives or reduction is None else "validation_without_fpr"
+        write_report(evaluation, out / kind, f"{name}, {kind.replace('_', ' ')}")
         point = operating_point(results, FALSE_POSITIVES)
-        return Verdict(point.threshold, model_card(name, preset, settings, backgrounds, evaluation, point))
+        used = [background for background in backgrounds if background.role == "train"]
+        return Verdict(point.threshold, model_card(name, trained, used, evaluation, point))
 
     gate = [make_case(plan).volume for plan in (validation[0], validation[-1])]
-    write_lens_bundle(network, bundle, name, gate, evaluate)
-    return bundle
+    write_lens_bundle(network, out / "bundle", name, gate, evaluate, fpr=reduction)
 
 
 def check_compiler() -> None:

@@ -58,6 +58,8 @@ class LensSettings:
         Adapt the features to the data set that an image seems to come from (Table V).
     imagenet : Path or None
         File with torchvision's DenseNet-121 ImageNet weights that the backbone starts from (VI-B).
+    organs : Path or None
+        Checkpoint of `lnsdk.trainers.lens.organs.train_organs` that the features start from, for small networks.
     from_scratch : bool
         Start from random weights instead.
     epochs : int
@@ -85,10 +87,6 @@ class LensSettings:
         Proposals of a slice before and after suppression (training values of reference [25]).
     head_samples : int
         Regions per slice that the head learns from (reference [25]).
-    phantoms : int
-        Phantom CTs per dataset; the universal one, as the largest, has twice as many.
-    lesions : int
-        Lesions inserted in a CT at most.
     seed : int
         Of the data, the initial weights and the order of samples.
     bfloat16 : bool
@@ -105,6 +103,7 @@ class LensSettings:
     one_stage: bool = False
     domain_attention: bool = False
     imagenet: Path | None = None
+    organs: Path | None = None
     from_scratch: bool = False
     epochs: int = 8
     steps: int | None = None
@@ -119,8 +118,6 @@ class LensSettings:
     proposals_before_nms: int = 12_000
     proposals: int = 2_000
     head_samples: int = 64
-    phantoms: int = 12
-    lesions: int = 24
     seed: int = 0
     bfloat16: bool = True
     compile: bool = False
@@ -140,6 +137,8 @@ class LensSettings:
                 "the backbone starts from ImageNet weights: name a file with torchvision's DenseNet-121 weights "
                 "(--imagenet FILE), or pass --from-scratch to start from random weights"
             )
+        if self.imagenet is not None and self.organs is not None:
+            raise ValueError("imagenet and organs exclude each other: choose which weights to start from")
         if self.imagenet is not None and self.from_scratch:
             raise ValueError("--imagenet and --from-scratch exclude each other: choose where the backbone starts from")
         if self.crop % 16:
@@ -192,7 +191,6 @@ def edge(**changes: object) -> LensSettings:
         "warmup": 300,
         "proposals_before_nms": 800,
         "proposals": 200,
-        "phantoms": 20,
         "balance_types": True,
         "size_exponent": 0.5,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.checkpoint import restore, save
 from lnsdk.trainers.lens.losses import head_loss, total_loss
+from lnsdk.trainers.lens.organs import load_organs
 from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
 from lnsdk.trainers.lens.rois import sample_head, select_proposals
 from lnsdk.trainers.lens.settings import LensSettings
@@ -82,6 +84,8 @@ def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_a
     network = Lens(len(datasets), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
+    if settings.organs is not None:
+        load_organs(network, settings.organs)
     arguments = {"shape": asdict(network.shape), "design": network.design}
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
     radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
@@ -226,6 +230,11 @@ def clear_other_experts(network: Lens, expert: int) -> None:
 def describe_run(settings: LensSettings, datasets: Sequence[Dataset]) -> dict[str, Any]:
     """What decides the weights: every setting but how often they are saved, and the fingerprints of the cases."""
     record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
-    record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
+    record |= {name: _digest(getattr(settings, name)) for name in ("imagenet", "organs")}
     cases = {dataset.name: {case.name: case.fingerprint for case in dataset.cases} for dataset in datasets}
     return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
+
+
+def _digest(path: Path | None) -> str | None:
+    """Digest of the weights that a network starts from: a moved file is the same file."""
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()

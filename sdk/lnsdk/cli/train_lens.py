@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from lnsdk.errors import InputError
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the bundle was written, 1 when it did not pass the gate."""
     options = _parser().parse_args(arguments)
-    run, presets = trainers("lens.run").run, trainers("lens.settings").PRESETS
+    training = trainers("lens.run")
     try:
-        settings = presets[options.preset](**_changes(options))
+        framework = training.preset(options.preset, **_changes(options))
+        framework = replace(framework, **_parts(options, framework))
     except ValueError as error:
         raise InputError("settings", str(error)) from error
     root = real_cts(options.data, options.phantoms_only)
     try:
-        bundle = run(settings, options.preset, root, output_folder(options.output))
+        bundle = training.run(framework, root, output_folder(options.output), options.cases)
     except import_module("lnsdk.export.parity").ParityError as error:
         print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
         return 1
@@ -31,9 +33,21 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _parts(options: Namespace, framework: Any) -> dict[str, Any]:
+    """Parts of the framework that the user left out or changed."""
+    parts: dict[str, Any] = {"mining": not options.no_mining}
+    if options.no_fpr:
+        parts["reduction"] = None
+    elif options.imagenet_resnet is not None:
+        parts["reduction"] = replace(framework.reduction, imagenet=options.imagenet_resnet, from_scratch=False)
+    if options.patients is not None:
+        parts["patients"] = replace(framework.patients, patients=options.patients)
+    return parts
+
+
 def _changes(options: Namespace) -> dict[str, Any]:
     """Settings that the user changed."""
-    names = ("steps", "seed", "phantoms", "lesions", "imagenet", "from_scratch", "compile", "checkpoint_every")
+    names = ("steps", "seed", "imagenet", "organs", "from_scratch", "compile", "checkpoint_every")
     given = {name: getattr(options, name) for name in names}
     return {name: value for name, value in given.items() if value is not None and value is not False}
 
@@ -41,28 +55,32 @@ def _changes(options: Namespace) -> dict[str, Any]:
 def _parser() -> ArgumentParser:
     parser = command_parser(
         "train lens",
-        "Train LENS on CTs with simulated lesions: simulate the cases, train, export through the parity gate and "
-        "choose the operating point. Started again with the same folder, it goes on where it stopped.",
+        "Train LENS in the steps of its paper: train on the labels there are, mine missing annotations, train again\n"
+        "with them, train false-positive reduction on what the detector finds; then export through the parity gate\n"
+        "and choose the operating point. Started again with the same folder, it goes on where it stopped.",
         [
             "lnsdk train lens --preset edge --data data -o run",
-            "lnsdk train lens --preset edge --phantoms-only --phantoms 4 -o try",
-            "lnsdk train lens --preset paper --imagenet densenet121.pth --data data -o run",
+            "lnsdk train lens --phantoms-only --patients 6 --steps 500 -o try",
+            "lnsdk train lens --preset paper --imagenet densenet121.pth --imagenet-resnet resnet18.pth --cases cases "
+            "-o run",
         ],
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; made when missing")
     parser.add_argument("--preset", choices=["edge", "paper"], default="edge", help="sizes and schedule (edge)")
-    parser.add_argument("--data", type=Path, help=f"folder with the real CTs (default: {DATA_VARIABLE})")
+    parser.add_argument(
+        "--cases", type=Path, metavar="DIR", help="cases made by `lnsdk train lens-data` (default: simulate them)"
+    )
+    parser.add_argument("--patients", type=positive, metavar="N", help="phantom patients to simulate (default: 48)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     parser.add_argument("--phantoms-only", action="store_true", help="train without real CTs")
     parser.add_argument("--imagenet", type=Path, help="file with torchvision's DenseNet-121 ImageNet weights")
+    parser.add_argument("--imagenet-resnet", type=Path, help="file with torchvision's ResNet-18 ImageNet weights")
+    parser.add_argument("--organs", type=Path, help="checkpoint of a pretraining on the organs of phantoms")
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
     parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")
-    parser.add_argument(
-        "--phantoms",
-        type=positive,
-        help="phantom CTs per dataset, twice as many in the universal one (default: the preset's)",
-    )
-    parser.add_argument("--lesions", type=positive, help="lesions inserted in a CT at most (default: the preset's)")
+    parser.add_argument("--no-mining", action="store_true", help="train once, on the labels there are")
+    parser.add_argument("--no-fpr", action="store_true", help="leave false-positive reduction out")
     parser.add_argument(
         "--compile",
         action="store_true",

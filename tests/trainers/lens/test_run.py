@@ -1,5 +1,6 @@
-"""The whole way of `lnsdk train`: simulated cases, training, gate, validation, operating point, card."""
+"""The whole way of `lnsdk train lens`: cases, both trainings and the mining between, reduction, gate, card."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,23 @@ import torch
 from lnsdk import Detector
 from lnsdk.bundle import read_bundle
 from lnsdk.phantom import chest_phantom
+from lnsdk.trainers.common.patients import PatientSetPlan
+from lnsdk.trainers.common.patients import plan as planning
 from lnsdk.trainers.lens import run as lens_run
-from lnsdk.trainers.lens.settings import LensSettings, edge
+from lnsdk.trainers.lens import settings as lens_settings
+from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.fpr import settings as fpr_settings
+from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train as train_lens
 from lnsdk.trainers.networks.lens import Lens
+from tests.trainers.lens.fpr.tiny import TINY as TINY_FPR
 from tests.trainers.lens.tiny import TINY, spread_scores
 
 
 @pytest.mark.slow
 def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left out but steps: a network that has learned too little to be compared is helped before export."""
-    trained: list[int] = []
+    trained: list[int | None] = []
 
     def train(settings: LensSettings, *arguments: object) -> Lens:
         trained.append(settings.steps)
@@ -26,19 +33,34 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
 
     monkeypatch.setattr(lens_run, "train", train)
     monkeypatch.setattr(lens_run, "VALIDATION_PHANTOMS", 1)
+    monkeypatch.setattr(planning, "PHANTOM_SIZE", 160)
+    monkeypatch.setattr(planning, "PHANTOM_PIXELS_MM", (2.3, 2.5))
+    monkeypatch.setattr(planning, "PHANTOM_LENGTHS_MM", (60.0, 70.0))
+    monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
+    everywhere = {**lens_settings.EDGE_RUNTIME.proposals, "pre_nms": 5000, "post_nms": 1000}
+    every_box = {**lens_settings.EDGE_RUNTIME.detections, "per_slice": 1000}
+    monkeypatch.setattr(lens_settings, "EDGE_RUNTIME", lens_settings.Runtime(everywhere, every_box))
     torch.manual_seed(0)
-    settings = edge(shape=TINY, steps=2, batch=2, crop=64, phantoms=1, lesions=6)
+    framework = replace(
+        lens_run.preset("edge", shape=TINY, steps=2, batch=2, crop=64),
+        embedding=EmbeddingSettings(steps=2),
+        reduction=fpr_settings.edge(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=1e-3, theta_fp=1e-4),
+        patients=PatientSetPlan(patients=3, single=1, validation=1, test=0, lesions=6),
+    )
+    out = tmp_path / "run"
 
-    bundle = lens_run.run(settings, "edge", None, tmp_path / "run")
+    bundle = lens_run.run(framework, None, out)
 
-    assert trained == [2]
-    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"cases", "checkpoint.ckpt", "validation", "bundle"}
-    detector = Detector(bundle)
+    assert trained == [1, 2]
+    folders = {"cases", "first", "embedding", "mining", "second", "fpr", "validation", "bundle"}
+    assert {path.name for path in out.iterdir()} == folders | {"validation_without_fpr"}
+    detector, plain = Detector(bundle), Detector(bundle, reduce_false_positives=False)
     card = (bundle / "docs/README.md").read_text()
     assert f"a score of {detector.provenance.threshold:.3f}" in card
-    assert "5 phantom CTs" in card
+    assert plain.provenance.threshold != detector.provenance.threshold
+    assert "| unlabelled |" in card
     assert "No real CT was used." in card
     assert "1 volumes (0 with a real CT as background, 1 phantoms)" in card
     assert read_bundle(bundle).name == "lens-edge"
-    assert (tmp_path / "run/validation/froc.png").stat().st_size > 0
+    assert (out / "validation/froc.png").stat().st_size > 0
     detector(chest_phantom(7, slices=8, spacing=(1.6, 1.6, 5.0), size=256).volume)

@@ -30,6 +30,7 @@ from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
 from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, on_labelled_slices, relabel
 from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
+from lnsdk.trainers.lens.organs import train_organs
 from lnsdk.trainers.lens.settings import detector_settings
 from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Recipe, Row
@@ -101,8 +102,13 @@ def open_experiment(folder: Path, scale: Scale, seed: int) -> Experiment:
 def trained(experiment: Experiment, recipe: Recipe) -> Lens:
     """The network of a recipe, trained if it is not there yet."""
     changes = {name: getattr(recipe, name) for name in ("proposal", "one_stage", "domain_attention")}
-    settings = replace(experiment.scale.training, seed=experiment.seed, **changes)
+    settings = replace(experiment.scale.training, seed=experiment.seed, organs=organs(experiment), **changes)
     return train(settings, datasets(experiment, recipe), experiment.own / recipe.name)
+
+
+def organs(experiment: Experiment) -> Path:
+    """The weights that every network starts from, as the paper's start from ImageNet: the same for all seeds."""
+    return train_organs(experiment.scale.training.shape, experiment.scale.organs, experiment.folder / "organs")
 
 
 def datasets(experiment: Experiment, recipe: Recipe) -> tuple[Dataset, ...]:

@@ -8,6 +8,7 @@ from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction_edge
+from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import LensSettings, edge
 from lnsdk.trainers.networks.lens import FULL_WINDOW, LensShape
 
@@ -40,12 +41,15 @@ class Scale:
         Of the lesion embedding.
     reduction : FprSettings
         Of false-positive reduction.
+    organs : OrganSettings
+        Of the pretraining that every network starts from.
     """
 
     patients: PatientSetPlan
     training: LensSettings
     embedding: EmbeddingSettings
     reduction: FprSettings
+    organs: OrganSettings
 
 
 SCALES = {
@@ -63,6 +67,7 @@ SCALES = {
         ),
         EmbeddingSettings(),
         reduction_edge(),
+        OrganSettings(),
     )
 }
 """Name of a scale to its sizes."""

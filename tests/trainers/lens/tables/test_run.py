@@ -11,6 +11,7 @@ from lnsdk.trainers.lens import settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
+from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import edge
 from lnsdk.trainers.lens.tables import run, scale
 from lnsdk.trainers.lens.tables.recipes import TABLES
@@ -31,9 +32,11 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         edge(shape=TINY, steps=2, batch=1, crop=64, warmup=0),
         EmbeddingSettings(steps=2),
         reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=1e-3, theta_fp=1e-4),
+        OrganSettings(phantoms=1, steps=2, batch=1, crop=64),
     )
-    every_box = {"iou": 0.5, "per_slice": 50, "min_score": 0.0, "stack_iou": 0.3}
-    monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(settings.EDGE_RUNTIME.proposals, every_box))
+    everywhere = {"pre_nms": 5000, "post_nms": 1000, "iou": 0.7, "min_score": 0.0}
+    every_box = {"iou": 0.5, "per_slice": 1000, "min_score": 0.0, "stack_iou": 0.3}
+    monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(everywhere, every_box))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})

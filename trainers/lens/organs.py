@@ -1,0 +1,217 @@
+"""Pretraining on the organs of phantoms: what a small network starts from where the paper's starts from ImageNet.
+
+The features of LENS (backbone, fusion, pyramid) learn to name the tissue of every pixel of lesion-free phantom CTs. No
+lesion and no label of a data set takes part, so every training can start from the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lnsdk.errors import InputError
+from lnsdk.phantom import ORGANS, chest_phantom
+from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
+from lnsdk.trainers.common.parallel import in_parallel
+from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.samples import GROUP, NOISE_HU, read_slices
+from lnsdk.trainers.common.schedule import stepped_rate
+from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
+from lnsdk.trainers.networks.boxes import STRIDE
+from lnsdk.trainers.networks.lens import Lens, LensShape
+
+CHECKPOINT = "organs.ckpt"
+"""File of the trained network."""
+
+FIRST_PHANTOM = 4_000_000
+"""Seed of the first phantom: beyond those of training, validation, test and the parity gate."""
+
+PHANTOM_SLICES, PHANTOM_SIZE = 96, 512
+"""Slices of a phantom, and their rows and columns, on the network's grid: 192 mm of a field of 410 mm."""
+
+FEATURES = ("backbone", "fusion", "lateral1", "lateral2", "lateral3", "merge")
+"""Parts of `Lens` that are trained here and taken over."""
+
+CUTS = (0.7, 0.9)
+"""Shares of the steps after which the learning rate is cut to a tenth."""
+
+
+@dataclass(frozen=True)
+class OrganSettings:
+    """What the pretraining does.
+
+    Attributes
+    ----------
+    phantoms : int
+        Phantom CTs.
+    steps, batch, crop : int
+        Optimizer steps, crops of nine slices in each, and their side in pixels.
+    learning_rate : float
+        Base rate of RAdam.
+    seed : int
+        Of the initial weights and the crops; the phantoms are always the same.
+    checkpoint_every : int
+        Steps between checkpoints.
+    """
+
+    phantoms: int = 16
+    steps: int = 3000
+    batch: int = 4
+    crop: int = 128
+    learning_rate: float = 2e-3
+    seed: int = 0
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True, eq=False)
+class OrganCase:
+    """A phantom on the network's grid: values (z, y, x) of 0..255, and the organ of each."""
+
+    grid: NDArray[np.float16]
+    organs: NDArray[np.uint8]
+
+
+class OrganNetwork(nn.Module):
+    """The features of LENS and a layer that names organs, at a quarter of the resolution."""
+
+    def __init__(self, shape: LensShape) -> None:
+        super().__init__()
+        self.lens = Lens(1, shape)
+        self.name_organs = nn.Conv2d(shape.pyramid, len(ORGANS), kernel_size=1)
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Return logits (N, organs, h, w) for groups of nine slices (N, 9, H, W) in 0..255."""
+        logits: Tensor = self.name_organs(self.lens.forward_training(slices))
+        return logits
+
+
+def train_organs(shape: LensShape, settings: OrganSettings, out: Path, stop_after: int | None = None) -> Path:
+    """Pretrain, going on from the last checkpoint in `out` if there is one.
+
+    Parameters
+    ----------
+    shape : LensShape
+        Of the network that will start from the result.
+    settings : OrganSettings
+        What to do.
+    out : Path
+        Receives the phantoms, `CHECKPOINT` and `organs_losses.png`.
+    stop_after : int, optional
+        Stop when so many steps are done in all, as an interruption would.
+
+    Returns
+    -------
+    Path
+        The checkpoint, for `load_organs`.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when the one in `out` is damaged or was made with other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    seeds = range(FIRST_PHANTOM, FIRST_PHANTOM + settings.phantoms)
+    missing = [seed for seed in seeds if not _phantom_file(out, seed).exists()]
+    if missing:
+        in_parallel("simulating phantoms", partial(_prepare, folder=out), missing)
+    cases = [read_organ_case(_phantom_file(out, seed)) for seed in seeds]
+
+    fabric = Fabric(accelerator="auto", devices=1)
+    fabric.seed_everything(settings.seed, verbose=False)
+    network = OrganNetwork(shape)
+    module = fabric.setup_module(network.to(memory_format=torch.channels_last))
+    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
+    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
+    record = json.loads(json.dumps({"shape": asdict(shape), **asdict(settings), "checkpoint_every": None}))
+    state = restore(out / CHECKPOINT, network, optimizer, record)
+    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+    network.train()
+    with TrainingProgress("pretraining on organs", settings.steps, state.step) as progress:
+        while state.step < last:
+            slices, organs = draw_batch(cases, settings, np.random.default_rng((settings.seed, state.step)))
+            for group in optimizer.param_groups:
+                milestones = [cut * settings.steps for cut in CUTS]
+                group["lr"] = stepped_rate(settings.learning_rate, state.step, milestones)
+            with torch.autocast(fabric.device.type, torch.bfloat16):
+                logits = module(slices.to(fabric.device))
+            loss = cross_entropy(logits.float(), organs.to(fabric.device))
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            optimizer.step()
+            state.step += 1
+            state.history.append([loss.item()])
+            progress.advance({"organs": loss.item()})
+            if state.step % settings.checkpoint_every == 0 or state.step == last:
+                save(fabric, out / CHECKPOINT, network, optimizer, state, {"shape": asdict(shape)}, record)
+                save_loss_curve(out / "organs_losses.png", ("organs",), state.history)
+    return out / CHECKPOINT
+
+
+def load_organs(network: Lens, path: Path) -> None:
+    """Start a network's features from a pretraining.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when the file is damaged, something else, or of a network of other sizes.
+    """
+    content = read_checkpoint(path)
+    try:
+        weights = {name.removeprefix("lens."): value for name, value in content["network"].items()}
+        features = {name: value for name, value in weights.items() if name.split(".")[0] in FEATURES}
+        missing, _ = network.load_state_dict(features, strict=False)
+    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise InputError(
+            "checkpoint", f"{path} does not hold features for this network: {first_line(error)}"
+        ) from error
+    lacking = [name for name in missing if name.split(".")[0] in FEATURES]
+    if lacking:
+        raise InputError("checkpoint", f"{path} does not hold features for this network: it lacks {lacking[0]}")
+
+
+def draw_batch(cases: Sequence[OrganCase], settings: OrganSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Crops of phantoms: groups of nine slices (N, 9, S, S), and the organs (N, S / 4, S / 4) on the centre slices."""
+    groups, organs = [], []
+    for _ in range(settings.batch):
+        case = cases[int(rng.integers(len(cases)))]
+        depth, height, width = case.grid.shape
+        z = int(rng.integers(depth))
+        corner = rng.integers(0, np.maximum((width - settings.crop, height - settings.crop), 0) + 1)
+        group = read_slices(case.grid, np.arange(z - GROUP // 2, z + GROUP // 2 + 1), corner, settings.crop)
+        named = read_slices(case.organs, np.array([z]), corner, settings.crop)[0, ::STRIDE, ::STRIDE]
+        sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+        group = np.clip(group + sigma * rng.standard_normal(group.shape, np.float32), 0.0, 255.0)
+        groups.append(torch.from_numpy(group.astype(np.float32)))
+        organs.append(torch.from_numpy(named.astype(np.int64)))
+    return torch.stack(groups), torch.stack(organs)
+
+
+def read_organ_case(path: Path) -> OrganCase:
+    """Read a phantom that `train_organs` made."""
+    with np.load(path) as arrays:
+        return OrganCase(arrays["grid"], arrays["organs"])
+
+
+def _prepare(seed: int, folder: Path) -> None:
+    """Make a phantom on the grid, cropped to its body."""
+    phantom = chest_phantom(seed, slices=PHANTOM_SLICES, spacing=GRID_SPACING, size=PHANTOM_SIZE)
+    frame = grid_frame(phantom.volume)
+    z, y, x = (slice(*span) for span in frame.ranges)
+    partial_file = folder / f"phantom-{seed}.partial.npz"
+    np.savez(partial_file, grid=read_grid(phantom.volume, frame), organs=phantom.organs[z, y, x])
+    partial_file.replace(_phantom_file(folder, seed))
+
+
+def _phantom_file(folder: Path, seed: int) -> Path:
+    return folder / f"phantom-{seed}.npz"
