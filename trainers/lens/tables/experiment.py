@@ -46,14 +46,8 @@ FPR_BATCH = 8
 UNIVERSAL_SET, *SINGLE_SETS = (scope.name for scope in SCOPES)
 """The partially labelled data set, and the fully labelled ones of a single type."""
 
-MINED: Mapping[LabelSource, Level] = {
-    "cross_slice": "cross_slice",
-    "intra_patient": "intra_patient",
-    "cross_dataset": "cross_dataset",
-    "unlabelled": "unlabelled",
-    "uncertain_as_truth": "unlabelled",
-}
-"""Label sources that the strategies of section V give, and how far these go."""
+MINED: tuple[Level, ...] = ("cross_slice", "intra_patient", "cross_dataset", "unlabelled")
+"""Label sources that are the strategies of section V, each with all before it."""
 
 
 @dataclass(frozen=True)
@@ -136,30 +130,41 @@ def only_lesions(case: GridCase) -> GridCase:
 
 def universal_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels]:
     """Labels of every case of the universal set, kept in a file once they were made."""
-    path = experiment.own / "labels" / f"{source}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = {name: labels.record() for name, labels in _make_labels(experiment, source).items()}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(made))
-        partial.replace(path)
-    return {name: Labels.of(**record) for name, record in json.loads(path.read_text()).items()}
+    if not _label_file(experiment, source).exists():
+        for name, labels in _make_labels(experiment, source).items():
+            _keep_labels(_label_file(experiment, name), labels)
+    content = json.loads(_label_file(experiment, source).read_text())
+    return {name: Labels.of(**record) for name, record in content.items()}
 
 
-def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels]:
+def _label_file(experiment: Experiment, source: LabelSource) -> Path:
+    return experiment.own / "labels" / f"{source}.json"
+
+
+def _keep_labels(path: Path, labels: Mapping[str, Labels]) -> None:
+    """Write labels to a file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = path.with_suffix(".partial")
+    partial_file.write_text(json.dumps({name: each.record() for name, each in labels.items()}))
+    partial_file.replace(path)
+
+
+def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[LabelSource, Mapping[str, Labels]]:
+    """The labels that are asked for, and those that come with them."""
     cases = experiment.train[UNIVERSAL_SET]
     if source == "none":
-        return {case.name: on_labelled_slices(case.labels) for case in cases}
+        return {"none": {case.name: on_labelled_slices(case.labels) for case in cases}}
     if source == "adjacent_slices":
         found = find_boxes(trained(experiment, UNIVERSAL), cases, experiment.settings(1)).pooled
-        return {case.name: on_labelled_slices(propagate_to_neighbours(case.labels, found[case.name])) for case in cases}
+        labels = {case.name: propagate_to_neighbours(case.labels, found[case.name]) for case in cases}
+        return {"adjacent_slices": {name: on_labelled_slices(each) for name, each in labels.items()}}
     if source == "distillation":
-        return _distilled(experiment, cases)
-    return _mined(experiment, source, cases)
+        return {"distillation": _distilled(experiment, cases)}
+    return _mined(experiment, cases)
 
 
-def _mined(experiment: Experiment, source: LabelSource, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
-    """Labels after the strategies of section V, mined with the experts of the joint training."""
+def _mined(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[LabelSource, Mapping[str, Labels]]:
+    """Labels after each strategy of section V, mined with the experts of the joint training."""
     network = trained(experiment, JOINT)
     detector = experiment.settings(network.experts)
     embedding = make_embedding(
@@ -170,10 +175,12 @@ def _mined(experiment: Experiment, source: LabelSource, cases: Sequence[GridCase
         detector,
         replace(experiment.scale.embedding, seed=experiment.seed),
     )
-    delta = None if embedding.delta is None else embedding.delta.delta
-    settings = MiningSettings(MINED[source], delta, uncertain_as_lesions=source == "uncertain_as_truth")
+    delta = 0.0 if embedding.delta is None else embedding.delta.delta
     found = find_boxes(network, cases, detector)
-    return mine_labels(experiment.own / "mining" / source, cases, found, embedding, settings).labels
+    mined = mine_labels(experiment.own / "mining", cases, found, embedding, MiningSettings("unlabelled", delta))
+    as_truth = MiningSettings("unlabelled", delta, uncertain_as_lesions=True)
+    uncertain = mine(cases, found.pooled, found.specialists, embedding, as_truth).labels
+    return {**{level: mined.stages[level] for level in MINED}, "uncertain_as_truth": uncertain}
 
 
 def _distilled(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
