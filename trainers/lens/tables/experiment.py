@@ -27,7 +27,7 @@ from lnsdk.trainers.lens.fpr.settings import boxes_of as boxes_of_network
 from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
 from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
-from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices
+from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices, relabel
 from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
 from lnsdk.trainers.lens.organs import train_organs
