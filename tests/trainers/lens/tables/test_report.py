@@ -49,7 +49,8 @@ def test_seeds_that_disagree_resolve_nothing() -> None:
 def test_only_common_seeds_are_compared() -> None:
     verdict = judge(ORDERING, {"better": [result(0.9, 0), result(0.5, 1)], "worse": [result(0.4, 1)]})
     assert verdict is not None
-    assert (verdict.seeds, verdict.difference) == (1, pytest.approx(0.1))
+    assert verdict.seeds == 1
+    assert verdict.difference == pytest.approx(0.1)
     assert judge(ORDERING, {"better": [result(0.9, 0)], "worse": []}) is None
 
 
