@@ -4,6 +4,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,8 +68,13 @@ def reduction() -> FalsePositiveNetwork:
     return FalsePositiveNetwork(TINY_FPR).eval()
 
 
+@pytest.fixture(scope="module")
+def few_slices(volume: Volume) -> Volume:
+    return Volume(volume.voxels[3:6], volume.affine)
+
+
 def test_bundle_with_false_positive_reduction(
-    network: Lens, reduction: FalsePositiveNetwork, volume: Volume, tmp_path: Path
+    network: Lens, reduction: FalsePositiveNetwork, few_slices: Volume, tmp_path: Path
 ) -> None:
     """Both ways of running are evaluated, and each gets its own operating point; the gate runs the graph."""
     ways: list[bool] = []
@@ -78,7 +85,7 @@ def test_bundle_with_false_positive_reduction(
         return Verdict(0.15 if ways[-1] else 0.1, f"# {len(ways)}\n")
 
     folder = tmp_path / "bundle"
-    write_lens_bundle(network, folder, "tiny", [volume], evaluate, fpr=reduction)
+    write_lens_bundle(network, folder, "tiny", [few_slices], evaluate, fpr=reduction)
     assert ways == [False, True]
     assert (folder / "docs/README.md").read_text() == "# 2\n"
     settings = read_settings(read_bundle(folder))
@@ -96,19 +103,25 @@ def test_bundle_with_false_positive_reduction(
 def test_checkpoints_of_both_networks_are_exported(
     network: Lens,
     reduction: FalsePositiveNetwork,
-    volume: Volume,
+    few_slices: Volume,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lens_bundle, "gate_volume", lambda: volume)  # smaller
     lens, fpr = tmp_path / "checkpoint.ckpt", tmp_path / "fpr.ckpt"
     torch.save({"network": network.state_dict(), "shape": vars(TINY)}, lens)
     torch.save({"network": reduction.state_dict(), "shape": vars(TINY_FPR)}, fpr)
     with pytest.raises(ValueError, match="fpr and fpr_threshold go together"):
-        export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, untrained=True, fpr=fpr)
-    export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, untrained=True, fpr=fpr, fpr_threshold=0.125)
-    assert Detector(tmp_path / "bundle").provenance.threshold == 0.125
-    assert Detector(tmp_path / "bundle", reduce_false_positives=False).provenance.threshold == 0.25
+        export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, fpr=fpr)
+
+    written: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(lens_bundle, "gate_volume", lambda: few_slices)
+    monkeypatch.setattr(lens_bundle, "write_lens_bundle", lambda *arguments: written.append(arguments))
+    export_checkpoint(lens, tmp_path / "bundle", "tiny", [], 0.25, fpr=fpr, fpr_threshold=0.0)
+    ((_, _, _, _, evaluate, _, exported),) = written
+    ways = [evaluate(SimpleNamespace(reduces_false_positives=reduces)).threshold for reduces in (False, True)]
+    assert ways == [0.25, 0.0]
+    for name, value in reduction.state_dict().items():
+        assert torch.equal(exported.state_dict()[name], value), name
 
 
 def test_evaluation_gets_every_lesion_and_may_refuse(network: Lens, volume: Volume, tmp_path: Path) -> None:
