@@ -217,6 +217,7 @@ def test_other_proposals_are_not_exported(proposal: Method, one_stage: bool, vol
         other.propose(torch.zeros(1, TINY.pyramid, 4, 4))
 
 
+@pytest.mark.slow
 def test_adapted_network_is_exported(volume: Volume, tmp_path: Path) -> None:
     torch.manual_seed(0)
     adapted = spread_scores(Lens(4, TINY, domain_attention=True).eval())
