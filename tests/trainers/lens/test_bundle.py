@@ -303,7 +303,7 @@ def test_adapted_network_gives_the_same_in_every_backend(volume: Volume, tmp_pat
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/README.md").write_text("# tiny\n")
     (tmp_path / "LICENSE").write_text("none\n")
-    candidate = _open_candidate(tmp_path, _section("tiny", runtime_of(TINY)), graphs)
+    candidate = _open_candidate(tmp_path, _section("tiny", runtime_of(TINY), None), graphs)
     assert compare_outputs(candidate, graphs, [volume])  # raises where a graph differs
     reference, other = (detector(volume) for detector in candidate.detectors.values())
     parity = compare_lesions(reference, other)
