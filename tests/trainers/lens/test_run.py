@@ -37,14 +37,14 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     monkeypatch.setattr(planning, "PHANTOM_PIXELS_MM", (2.3, 2.5))
     monkeypatch.setattr(planning, "PHANTOM_LENGTHS_MM", (60.0, 70.0))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
-    everywhere = {**lens_settings.EDGE_RUNTIME.proposals, "pre_nms": 5000, "post_nms": 1000}
-    every_box = {**lens_settings.EDGE_RUNTIME.detections, "per_slice": 1000}
+    everywhere = {**lens_settings.EDGE_RUNTIME.proposals, "pre_nms": 5000, "post_nms": 300}
+    every_box = {**lens_settings.EDGE_RUNTIME.detections, "per_slice": 300}
     monkeypatch.setattr(lens_settings, "EDGE_RUNTIME", lens_settings.Runtime(everywhere, every_box))
     torch.manual_seed(0)
     framework = replace(
         lens_run.preset("edge", shape=TINY, steps=2, batch=2, crop=64),
         embedding=EmbeddingSettings(steps=2),
-        reduction=fpr_settings.edge(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=1e-3, theta_fp=1e-4),
+        reduction=fpr_settings.edge(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.1, theta_fp=0.1),
         patients=PatientSetPlan(patients=3, single=1, validation=1, test=0, lesions=6),
     )
     out = tmp_path / "run"

@@ -31,11 +31,11 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         PatientSetPlan(patients=3, single=1, validation=1, test=2, lesions=6, reach_mm=20.0),
         edge(shape=TINY, steps=2, batch=1, crop=64, warmup=0),
         EmbeddingSettings(steps=2),
-        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=1e-3, theta_fp=1e-4),
+        reduction(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.1, theta_fp=0.1),
         OrganSettings(phantoms=1, steps=2, batch=1, crop=64),
     )
-    everywhere = {"pre_nms": 5000, "post_nms": 1000, "iou": 0.7, "min_score": 0.0}
-    every_box = {"iou": 0.5, "per_slice": 1000, "min_score": 0.0, "stack_iou": 0.3}
+    everywhere = {"pre_nms": 5000, "post_nms": 300, "iou": 0.7, "min_score": 0.0}
+    every_box = {"iou": 0.5, "per_slice": 300, "min_score": 0.0, "stack_iou": 0.3}
     monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(everywhere, every_box))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
