@@ -3,29 +3,24 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lnsdk.errors import InputError
 from lnsdk.pipelines.grid import make_grid
-from lnsdk.trainers.common import cases
 from lnsdk.trainers.common.backgrounds import Background, Role
-from lnsdk.trainers.common.cases import GridCase, fingerprint, outdated, prepare_cases, read_grid_cases, write_grid_case
+from lnsdk.trainers.common.cases import GridCase, read_set, store, write_set
 from lnsdk.trainers.common.evaluation import EvaluationCase
-from lnsdk.trainers.common.grid import GRID_SPACING
-from lnsdk.trainers.common.labels import Labels
+from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
+from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import (
     FULL_SCOPE,
-    SCOPES,
     CasePlan,
     evaluation_case,
     make_case,
     plan_evaluation,
-    plan_training,
-    training_phantoms,
 )
 from lnsdk.trainers.networks.lens import FULL_WINDOW
 from tests.trainers.lens.test_rois import runtime_settings
@@ -34,14 +29,6 @@ from tests.trainers.lens.test_rois import runtime_settings
 @pytest.fixture(scope="module")
 def plan() -> CasePlan:
     return CasePlan("phantom-5", FULL_SCOPE, seed=3, lesions=6, phantom_seed=5)
-
-
-@pytest.fixture(scope="module")
-def grid_case(plan: CasePlan, tmp_path_factory: pytest.TempPathFactory) -> GridCase:
-    folder = tmp_path_factory.mktemp("cases")
-    write_grid_case(make_case(plan), folder)
-    (case,) = read_grid_cases(folder, [plan.id])
-    return case
 
 
 def bright_case(shape: tuple[int, int, int] = (12, 300, 320)) -> GridCase:
@@ -101,41 +88,16 @@ def test_window_beyond_the_grid_is_air() -> None:
     assert (sample.slices > 50).any()
 
 
-def test_grid_boxes_lie_on_the_inserted_lesions(plan: CasePlan, grid_case: GridCase, tmp_path: Path) -> None:
-    """Where a lesion was inserted, the grid differs from that of the same case without lesions."""
-    empty = plan.without_lesions()
-    write_grid_case(make_case(empty), tmp_path)
-    (untouched,) = read_grid_cases(tmp_path, [empty.id])
-    changed = np.abs(grid_case.grid.astype(np.float32) - untouched.grid)
-    case = make_case(plan)
-    assert len(case.lesions) >= 3
-    assert set(grid_case.labels.lesion) == set(range(len(case.lesions)))
-    assert (grid_case.labels.boxes[:, 3:] > grid_case.labels.boxes[:, 1:3]).all()
-    depth, height, width = grid_case.grid.shape
-    assert (grid_case.labels.boxes[:, [0, 1, 2]] >= -0.5).all()
-    assert (grid_case.labels.boxes[:, [0, 3, 4]] <= [depth - 0.5, width - 0.5, height - 0.5]).all()
-    for lesion in set(grid_case.labels.lesion.tolist()):
-        rows = grid_case.labels.boxes[grid_case.labels.lesion == lesion]
-        low, high = rows[:, 1:3].min(axis=0), rows[:, 3:].max(axis=0)
-        corner = np.maximum(np.floor([*low, rows[0, 0]]).astype(int) - 4, 0)
-        x, y, z = (slice(a, b) for a, b in zip(corner, np.ceil([*high, rows[-1, 0]]).astype(int) + 5, strict=True))
-        near = changed[z, y, x]
-        places = np.argwhere(near > near.max() / 5)[:, ::-1] + corner
-        sizes = np.prod(rows[:, 3:] - rows[:, 1:3], axis=1)
-        np.testing.assert_allclose(places[:, 2].mean(), np.average(rows[:, 0], weights=sizes), atol=0.5)
-        np.testing.assert_allclose(places[:, :2].min(axis=0) - 0.5, low, atol=1.6)
-        np.testing.assert_allclose(places[:, :2].max(axis=0) + 0.5, high, atol=1.6)
-
-
-def test_grid_is_the_one_of_the_runtime(plan: CasePlan, grid_case: GridCase) -> None:
+def test_grid_is_the_one_of_the_runtime(plan: CasePlan) -> None:
     volume = make_case(plan).volume
+    own = read_grid(volume, grid_frame(volume))
     settings = replace(runtime_settings(10, 10), spacing=GRID_SPACING, window=FULL_WINDOW)
     grid = make_grid(volume, settings, "body")
     assert grid is not None
     height, width = grid.rows[1] - grid.rows[0], grid.columns[1] - grid.columns[0]
-    assert grid_case.grid.shape == (grid.count, height, width)
+    assert own.shape == (grid.count, height, width)
     expected = grid.slices(3, 5)[:, :height, :width].astype(np.float16)
-    np.testing.assert_array_equal(np.asarray(grid_case.grid[3:5]), expected)
+    np.testing.assert_array_equal(own[3:5], expected)
 
 
 def test_cases_are_the_same_for_a_plan(plan: CasePlan) -> None:
@@ -155,46 +117,27 @@ def test_evaluation_case_names_every_lesion(plan: CasePlan) -> None:
     assert case.kind == "phantom"
 
 
-def test_training_plans_use_every_phantom_once() -> None:
-    plans = plan_training((), 3, 8, 0)
-    assert len(plans) == len({p.phantom_seed for p in plans}) == training_phantoms(3) == 15
-    assert len({p.id for p in plans}) == len(plans)
-
-
-def test_record_is_plain_json(tmp_path: Path, plan: CasePlan) -> None:
-    write_grid_case(make_case(plan), tmp_path)
-    record = json.loads((tmp_path / f"{plan.id}.json").read_text())
-    assert set(record) == {"expert", "labels", "truth", "patient", "study", "series", "fingerprint"}
-
-
-def test_cases_are_made_again_for_another_plan(tmp_path: Path, plan: CasePlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / f"{plan.id}.npy").write_bytes(b"")
-    (tmp_path / f"{plan.id}.json").write_text(json.dumps({"fingerprint": fingerprint(plan)}))
-    assert outdated([plan], tmp_path) == []
-    changes: list[dict[str, Any]] = [{"seed": 4}, {"lesions": 5}, {"phantom_seed": 6}, {"scope": SCOPES[1]}]
-    for change in changes:
-        assert outdated([replace(plan, **change)], tmp_path) == [replace(plan, **change)]
-    monkeypatch.setattr(cases, "code_digest", lambda: "edited")
-    assert outdated([plan], tmp_path) == [plan]
-    monkeypatch.undo()
-    (tmp_path / f"{plan.id}.npy").unlink()
-    assert outdated([plan], tmp_path) == [plan]
-
-
-@pytest.mark.slow
-def test_case_making_stops_at_the_first_error(tmp_path: Path, plan: CasePlan) -> None:
-    empty = np.zeros((0, 6), np.float32)
-    broken = replace(plan, id="broken", background=Background("x", tmp_path / "no", "p", "train", empty, (), empty))
-    others = [replace(plan, id=f"case-{n}", lesions=1) for n in range(12)]
-    with pytest.raises(InputError):
-        prepare_cases([broken, *others], tmp_path / "cases")
-    assert len(list((tmp_path / "cases").glob("*.json"))) < len(others)
+def test_case_is_read_as_it_was_stored(tmp_path: Path) -> None:
+    truth = Truth.of([[1, 2, 3, 4, 5, 6]], ["liver"], [8.0], ["a-lesion-0"], [True], [[4, 1, 2, 4, 5]], [0])
+    labels = Labels.of([[4, 1, 2, 4, 5]], [0], ["liver"], [[4, 7, 7, 9, 9]], [[0, 0, 0, 2, 2, 2]], [4])
+    grid = np.arange(120, dtype=np.float16).reshape(5, 4, 6)
+    store(GridCase("a-1", "universal", grid, labels, truth, "a", "a-1", "a-1-1", "made so"), tmp_path)
+    assert set(json.loads((tmp_path / "a-1.json").read_text())["labels"]) == {
+        "boxes", "lesion", "types", "uncertain", "ignored", "slices",
+    }  # fmt: skip
+    write_set(tmp_path, {"train": ["a-1"], "validation": [], "matching": [], "test": []})
+    (read,) = read_set(tmp_path, "train")
+    np.testing.assert_array_equal(read.grid, grid)
+    assert read.truth is not None
+    assert (read.labels.record(), read.truth.record()) == (labels.record(), truth.record())
+    assert (read.patient, read.study, read.series, read.fingerprint) == ("a", "a-1", "a-1-1", "made so")
+    with pytest.raises(InputError, match="must hold a set of cases"):
+        read_set(tmp_path / "nowhere", "train")
 
 
 def test_no_seed_or_phantom_is_shared_by_two_sets() -> None:
     roles: list[Role] = ["validation", "test"]
-    sets = [plan_training((), 400, 8, seed) for seed in (0, 1, 99)]
-    sets += [plan_evaluation((), role, 400, 1, 8, seed) for role in roles for seed in (0, 1, 2, 99)]
+    sets = [plan_evaluation((), role, 400, 1, 8, seed) for role in roles for seed in (0, 1, 2, 99)]
     for name in ("seed", "phantom_seed"):
         used = [{getattr(plan, name) for plan in plans} for plans in sets]
         assert len(set().union(*used)) == sum(map(len, sets)), name
@@ -203,13 +146,11 @@ def test_no_seed_or_phantom_is_shared_by_two_sets() -> None:
 def test_insertions_of_real_cts_have_their_own_seeds() -> None:
     empty = np.zeros((0, 6), np.float32)
     cts = [Background(str(n), Path(), "p", "test", empty, (), empty) for n in range(20)]
-    plans = plan_training(cts, 20, 8, 0) + plan_evaluation(cts, "test", 20, 5, 8, 0)
+    plans = plan_evaluation(cts, "test", 20, 5, 8, 0)
     assert len({plan.seed for plan in plans}) == len(plans)
 
 
 @pytest.mark.parametrize("seed", [-1, 100])
 def test_seed_beyond_a_role_is_refused(seed: int) -> None:
-    with pytest.raises(InputError, match="seed must be from 0 to 99"):
-        plan_training((), 1, 8, seed)
     with pytest.raises(InputError, match="seed must be from 0 to 99"):
         plan_evaluation((), "test", 1, 1, 8, seed)

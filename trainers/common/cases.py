@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,8 @@ import numpy as np
 import lnsdk.phantom
 from lnsdk.errors import InputError
 from lnsdk.phantom import LesionTruth
-from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
+from lnsdk.trainers.common.grid import GridFrame, sections
 from lnsdk.trainers.common.labels import Labels, Truth
-from lnsdk.trainers.common.parallel import in_parallel
-from lnsdk.trainers.common.simulation import Case, CasePlan, make_case
 
 Part = Literal["train", "validation", "matching", "test"]
 """What the cases of a set are for: `matching` holds all series of the validation patients, for choosing the threshold
@@ -61,44 +59,6 @@ class GridCase:
     fingerprint: str = ""
 
 
-def prepare_cases(plans: Iterable[CasePlan], folder: Path) -> None:
-    """Make every case that `folder` does not hold yet, or holds from another plan, on all cores, with a progress bar.
-
-    Parameters
-    ----------
-    plans : iterable of CasePlan
-        What to make.
-    folder : Path
-        Receives NAME.npy and NAME.json of every case.
-    """
-    in_parallel("simulating cases", partial(_prepare_case, folder=folder), outdated(plans, folder))
-
-
-def outdated(plans: Iterable[CasePlan], folder: Path) -> list[CasePlan]:
-    """Plans whose case `folder` does not hold, or holds from another plan."""
-    return [plan for plan in plans if stored_fingerprint(folder / f"{plan.id}.json") != fingerprint(plan)]
-
-
-def fingerprint(plan: CasePlan) -> str:
-    """Digest of everything that decides a case: its plan, the data's place in the catalogue, and the code.
-
-    The code is that of the phantoms and lesions, of the simulation and of this module.
-    """
-    background = plan.background
-    boxes = [] if background is None else [background.suspicious.tolist(), background.liver.tolist()]
-    parts = [
-        *asdict(plan.scope).values(),
-        plan.seed,
-        plan.lesions,
-        None if background is None else background.id,
-        plan.phantom_seed,
-        boxes,
-        GRID_SPACING,
-        code_digest(),
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
 @cache
 def code_digest() -> str:
     """Digest of the code that makes cases: phantoms, lesions, the simulation and this module."""
@@ -114,23 +74,6 @@ def stored_fingerprint(path: Path) -> str | None:
         return None
     stored = json.loads(path.read_text()).get("fingerprint")
     return None if stored is None else str(stored)
-
-
-def _prepare_case(plan: CasePlan, folder: Path) -> None:
-    write_grid_case(make_case(plan), folder)
-
-
-def write_grid_case(case: Case, folder: Path) -> None:
-    """Resample a case as the runtime does and store it under `folder` as NAME.npy and NAME.json."""
-    plan, frame = case.plan, grid_frame(case.volume)
-    names = [f"{plan.id}-lesion-{i}" for i in range(len(case.lesions))]
-    truth = grid_truth(case.lesions, names, case.labelled, frame)
-    labels = labels_of(truth, np.flatnonzero(truth.labelled[truth.owners]), frame.boxes(case.ignored))
-    folder.mkdir(parents=True, exist_ok=True)
-    store(
-        GridCase(plan.id, plan.scope.name, read_grid(case.volume, frame), labels, truth, fingerprint=fingerprint(plan)),
-        folder,
-    )
 
 
 def grid_truth(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Literal, get_args
 
 import numpy as np
@@ -33,9 +32,9 @@ class Scope:
     types : tuple of str
         Lesion types that are labelled.
     labelled : float
-        Share of the lesions of these types that carry a label.
+        Share of the lesions of these types that carry a label; below 1 they are marked as routine reading does.
     size : int
-        How many times as many CTs the dataset has as the smallest.
+        How many patients every real CT stands for.
     """
 
     name: str
@@ -129,43 +128,6 @@ class Case:
     lesions: tuple[LesionTruth, ...]
     labelled: tuple[bool, ...]
     ignored: np.ndarray
-
-
-def plan_training(backgrounds: Sequence[Background], phantoms: int, lesions: int, seed: int) -> list[CasePlan]:
-    """Plans of the four training sets.
-
-    Parameters
-    ----------
-    backgrounds : sequence of Background
-        Real CTs with the role "train"; each is used in every scope, with other lesions each time.
-    phantoms : int
-        Phantom CTs of a scope of size 1.
-    lesions : int
-        Lesions inserted in a case at most.
-    seed : int
-        Seed of all insertions and of the choice of phantoms, 0 to 99.
-
-    Returns
-    -------
-    list of CasePlan
-    """
-    check_phantoms(seed, training_phantoms(phantoms))
-    plans: list[CasePlan] = []
-    phantom = first_phantom("train", seed)
-    for s, scope in enumerate(SCOPES):
-        for b, (repeat, background) in enumerate(product(range(scope.size), backgrounds)):
-            name = f"{scope.name}-{background.id}-{repeat}"
-            plans.append(CasePlan(name, scope, _seed("train", seed, s, b, 0), lesions, background))
-        for p in range(phantoms * scope.size):
-            name = f"{scope.name}-phantom-{phantom}"
-            plans.append(CasePlan(name, scope, _seed("train", seed, s, p, 1), lesions, phantom_seed=phantom))
-            phantom += 1
-    return plans
-
-
-def training_phantoms(phantoms: int) -> int:
-    """Phantom CTs of all training sets together, with `phantoms` in a scope of size 1."""
-    return phantoms * sum(scope.size for scope in SCOPES)
 
 
 def plan_evaluation(

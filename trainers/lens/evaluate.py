@@ -60,7 +60,13 @@ SARCOMA_TABLE = "ct/sts/lesion_boxes.csv"
 
 
 def evaluate(
-    bundle: Path | None, data_root: Path, out: Path, seeds: Sequence[int] = SEEDS, into_card: bool = False
+    bundle: Path | None,
+    data_root: Path,
+    out: Path,
+    seeds: Sequence[int] = SEEDS,
+    into_card: bool = False,
+    experts: Sequence[str] | None = None,
+    reduce_false_positives: bool = True,
 ) -> None:
     """Measure a bundle and write the report.
 
@@ -76,18 +82,21 @@ def evaluate(
         Insertion seeds.
     into_card : bool
         Write the results into the model card of `bundle` too, which must be named, and hash the bundle again.
+    experts, reduce_false_positives
+        As for `lnsdk.Detector`.
 
     Raises
     ------
     InputError
         ``no-card`` when a card is to be written and `bundle` is no folder with the card of a training.
+        ``experts`` when the bundle has no expert of a name.
         ``data-root`` when a CT or a table of real lesions is not at its place; nothing was run then.
     """
     card = _card(bundle) if into_card else None
     backgrounds = load_backgrounds(data_root, role="test")
     load_backgrounds(data_root, role="train")
     _check_tables(data_root)
-    detector = Detector(bundle, threshold=0.0)
+    detector = _detector(bundle, experts, reduce_false_positives)
 
     def detect(volume: Volume) -> Found:
         return from_detections(detector(volume))
@@ -110,6 +119,15 @@ def evaluate(
         text = add_measurements(card.read_text(), evaluation, _describe(record), _one_level_down(real_lesions))
         card.write_text(text)
         update_documents(card.parents[1])
+
+
+def _detector(bundle: Path | None, experts: Sequence[str] | None, reduce_false_positives: bool) -> Detector:
+    """The detector that is measured: with every box it finds."""
+    known = read_settings(read_bundle(bundle)).experts
+    unknown = [name for name in experts or () if name not in known]
+    if unknown:
+        raise InputError("experts", f"the bundle has no expert {unknown[0]!r}, only {', '.join(known)}")
+    return Detector(bundle, threshold=0.0, experts=experts, reduce_false_positives=reduce_false_positives)
 
 
 def _card(bundle: Path | None) -> Path:

@@ -58,6 +58,11 @@ def trainers(module: str) -> ModuleType:
         raise BackendUnavailable(f"training: {error}; install it with `pip install 'lnsdk[train]'`") from error
 
 
+def names(text: str) -> list[str]:
+    """Read names that are separated by commas."""
+    return [name.strip() for name in text.split(",")]
+
+
 def command_parser(command: str, description: str, examples: Sequence[str]) -> ArgumentParser:
     """Return a parser whose help ends with examples."""
     return ArgumentParser(

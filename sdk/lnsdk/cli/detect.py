@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lnsdk.cli.console import (
     command_parser,
+    names,
     output_folder,
     plain_table,
     positive,
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             crop=options.crop,
             experts=options.experts,
             threshold=options.threshold,
+            reduce_false_positives=not options.no_fpr,
         )
     except InputError:
         raise
@@ -97,10 +99,6 @@ def _source(options: Namespace) -> Path | list[str | Path]:
     return paths[0] if len(paths) == 1 else [*paths]
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
 def _parser() -> ArgumentParser:
     parser = command_parser(
         "detect",
@@ -133,7 +131,10 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
     parser.add_argument(
-        "--experts", type=_names, metavar="NAME[,NAME...]", help="experts whose boxes count (default: all)"
+        "--experts", type=names, metavar="NAME[,NAME...]", help="experts whose boxes count (default: all)"
+    )
+    parser.add_argument(
+        "--no-fpr", action="store_true", help="leave the model's false-positive reduction out, if it has one"
     )
     parser.add_argument("--bundle", type=Path, help="model bundle, folder or zip (default: the one in the package)")
     parser.add_argument(

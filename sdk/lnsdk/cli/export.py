@@ -5,36 +5,36 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from lnsdk.cli.console import command_parser, score
-from lnsdk.errors import BackendUnavailable, InputError
+from lnsdk.cli.console import command_parser, score, trainers
+from lnsdk.errors import InputError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when every graph passed the gate, 1 when one did not."""
     options = _parser().parse_args(arguments)
-    export_checkpoint, parity_error = _exporter()
+    export_checkpoint = trainers("lens.bundle").export_checkpoint
+    if (options.fpr is None) != (options.fpr_threshold is None):
+        raise InputError("settings", "--fpr and --fpr-threshold go together: name both or neither")
     if not options.checkpoint.is_file():
         raise InputError("no-checkpoint", f"there is no checkpoint at {options.checkpoint}; `lnsdk train` writes one")
     try:
-        export_checkpoint(options.checkpoint, options.output, options.name, options.verify_on, options.threshold)
-    except parity_error as error:
+        export_checkpoint(
+            options.checkpoint,
+            options.output,
+            options.name,
+            options.verify_on,
+            options.threshold,
+            fpr=options.fpr,
+            fpr_threshold=options.fpr_threshold,
+        )
+    except import_module("lnsdk.export.parity").ParityError as error:
         print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
         return 1
     print(f"written to {options.output}; parity report in docs/parity.json")
     return 0
-
-
-def _exporter() -> tuple[Any, Any]:
-    """The export code, which needs the `train` extra."""
-    try:
-        from lnsdk.export.parity import ParityError
-        from lnsdk.trainers.lens.bundle import export_checkpoint
-    except ImportError as error:
-        raise BackendUnavailable(f"export: {error}; install it with `pip install 'lnsdk[train]'`") from error
-    return export_checkpoint, ParityError
 
 
 def _parser() -> ArgumentParser:
@@ -44,8 +44,10 @@ def _parser() -> ArgumentParser:
         "torch gives on CT slices with batches of 1, 2, 7 and the maximum, and both engines the same lesions at "
         "the operating point; otherwise the exit code is 1 and what the folder held stays.",
         [
-            "lnsdk export run/checkpoint.ckpt -o bundle --threshold 0.95",
-            "lnsdk export run/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.95",
+            "lnsdk export run/second/checkpoint.ckpt -o bundle --threshold 0.95",
+            "lnsdk export run/second/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.95",
+            "lnsdk export run/second/checkpoint.ckpt -o bundle --threshold 0.95 --fpr run/fpr/fpr.ckpt "
+            "--fpr-threshold 0.9",
         ],
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint.ckpt of `lnsdk train`")
@@ -70,5 +72,11 @@ def _parser() -> ArgumentParser:
         type=score,
         required=True,
         help="operating point: the score from which lesions are reported (that of a training is in its bundle's card)",
+    )
+    parser.add_argument(
+        "--fpr", type=Path, metavar="FILE", help="fpr.ckpt of `lnsdk train lens`, to go into the bundle"
+    )
+    parser.add_argument(
+        "--fpr-threshold", type=score, help="operating point with false-positive reduction; goes with --fpr"
     )
     return parser
