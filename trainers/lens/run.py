@@ -29,6 +29,7 @@ from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings
+from lnsdk.trainers.lens.organs import OrganSettings, train_organs
 from lnsdk.trainers.lens.settings import PRESETS as DETECTORS
 from lnsdk.trainers.lens.settings import LensSettings, detector_settings
 from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
@@ -57,6 +58,8 @@ class Framework:
     ----------
     preset : str
         Name of the presets; the model is called lens-PRESET.
+    organs : OrganSettings or None
+        Of the pretraining that the detector starts from where the paper's starts from ImageNet; None leaves it out.
     detector : LensSettings
         Of both trainings of LENS.
     first_share : float
@@ -73,6 +76,7 @@ class Framework:
     """
 
     preset: str
+    organs: OrganSettings | None
     detector: LensSettings
     first_share: float
     mining: bool
@@ -97,8 +101,10 @@ def preset(name: str, **changes: object) -> Framework:
         When the settings contradict each other.
     """
     detector = DETECTORS[name](**changes)
+    pretrain = name == "edge" and detector.organs is None
     return Framework(
         preset=name,
+        organs=OrganSettings(batch=detector.batch, crop=detector.crop) if pretrain else None,
         detector=detector,
         first_share=1.0 if name == "paper" else 0.5,
         mining=True,
@@ -118,8 +124,8 @@ def run(framework: Framework, data_root: Path | None, out: Path, cases: Path | N
     data_root : Path or None
         Folder with the real CTs of the background catalogue; None uses phantoms only.
     out : Path
-        Receives `cases/`, `first/`, `embedding/`, `mining/`, `second/`, `fpr/`, `validation/` and `bundle/`. Cases and
-        steps that are already there are not made again.
+        Receives `cases/`, `organs/`, `first/`, `embedding/`, `mining/`, `second/`, `fpr/`, `validation/` and `bundle/`.
+        Cases and steps that are already there are not made again.
     cases : Path, optional
         Folder with a set of cases, of simulated patients or of published data sets, instead of `out`/cases.
 
@@ -138,6 +144,9 @@ def run(framework: Framework, data_root: Path | None, out: Path, cases: Path | N
         generate(replace(framework.patients, backgrounds=backgrounds), cases)
     elif not (cases / SET).exists():
         raise InputError("cases", f"{cases} must hold a set of cases (lnsdk train lens-data), but has no {SET}")
+    if framework.organs is not None:
+        start = train_organs(framework.detector.shape, framework.organs, out / "organs")
+        framework = replace(framework, detector=replace(framework.detector, organs=start))
     known = read_set(cases, "train")
     known, mined = mine_cases(framework, known, read_set(cases, "matching"), out) if framework.mining else (known, None)
     network = train(framework.detector, by_expert(known), out / "second")

@@ -183,7 +183,7 @@ def edge(**changes: object) -> LensSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "steps": 16_000,
+        "steps": 12_000,
         "batch": 8,
         "crop": 192,
         "learning_rate": 1.5e-3,

@@ -11,10 +11,12 @@ from lnsdk.bundle import read_bundle
 from lnsdk.phantom import chest_phantom
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.common.patients import plan as planning
+from lnsdk.trainers.lens import organs
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens import settings as lens_settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
+from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train as train_lens
 from lnsdk.trainers.networks.lens import Lens
@@ -36,6 +38,8 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     monkeypatch.setattr(planning, "PHANTOM_SIZE", 160)
     monkeypatch.setattr(planning, "PHANTOM_PIXELS_MM", (2.3, 2.5))
     monkeypatch.setattr(planning, "PHANTOM_LENGTHS_MM", (60.0, 70.0))
+    monkeypatch.setattr(organs, "PHANTOM_SLICES", 6)
+    monkeypatch.setattr(organs, "in_parallel", lambda title, task, items: list(map(task, items)))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     everywhere = {**lens_settings.EDGE_RUNTIME.proposals, "pre_nms": 5000, "post_nms": 300}
     every_box = {**lens_settings.EDGE_RUNTIME.detections, "per_slice": 300}
@@ -43,6 +47,7 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     torch.manual_seed(0)
     framework = replace(
         lens_run.preset("edge", shape=TINY, steps=2, batch=2, crop=64),
+        organs=OrganSettings(phantoms=1, steps=2, batch=1, crop=64),
         embedding=EmbeddingSettings(steps=2),
         reduction=fpr_settings.edge(shape=TINY_FPR, epochs=1, cuts=(), warmup=0, theta=0.1, theta_fp=0.1),
         patients=PatientSetPlan(patients=3, single=1, validation=1, test=0, lesions=6),
@@ -52,7 +57,7 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     bundle = lens_run.run(framework, None, out)
 
     assert trained == [1, 2]
-    folders = {"cases", "first", "embedding", "mining", "second", "fpr", "validation", "bundle"}
+    folders = {"cases", "organs", "first", "embedding", "mining", "second", "fpr", "validation", "bundle"}
     assert {path.name for path in out.iterdir()} == folders | {"validation_without_fpr"}
     detector, plain = Detector(bundle), Detector(bundle, reduce_false_positives=False)
     card = (bundle / "docs/README.md").read_text()

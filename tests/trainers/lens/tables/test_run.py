@@ -7,7 +7,7 @@ import pytest
 
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.common.patients import plan as planning
-from lnsdk.trainers.lens import settings
+from lnsdk.trainers.lens import organs, settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
@@ -37,6 +37,8 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     everywhere = {"pre_nms": 5000, "post_nms": 300, "iou": 0.7, "min_score": 0.0}
     every_box = {"iou": 0.5, "per_slice": 300, "min_score": 0.0, "stack_iou": 0.3}
     monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(everywhere, every_box))
+    monkeypatch.setattr(organs, "PHANTOM_SLICES", 6)
+    monkeypatch.setattr(organs, "in_parallel", lambda title, task, items: list(map(task, items)))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})
