@@ -1,6 +1,7 @@
 """The whole way of `lnsdk train lens`: cases, both trainings and the mining between, reduction, gate, card."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens import settings as lens_settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
+from lnsdk.trainers.lens.mining.mine import MiningSettings
 from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.lens.train import train as train_lens
@@ -40,6 +42,7 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     monkeypatch.setattr(planning, "PHANTOM_LENGTHS_MM", (60.0, 70.0))
     monkeypatch.setattr(organs, "PHANTOM_SLICES", 6)
     monkeypatch.setattr(organs, "in_parallel", lambda title, task, items: list(map(task, items)))
+    monkeypatch.setattr(lens_run, "MiningSettings", partial(MiningSettings, sigma=1.0))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     everywhere = {**lens_settings.EDGE_RUNTIME.proposals, "pre_nms": 5000, "post_nms": 300}
     every_box = {**lens_settings.EDGE_RUNTIME.detections, "per_slice": 300}

@@ -1,5 +1,6 @@
 """Every row of every table from a tiny simulated set to its result, and what is not made twice."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from lnsdk.trainers.lens import organs, settings
 from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
+from lnsdk.trainers.lens.mining.mine import MiningSettings
 from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import edge
-from lnsdk.trainers.lens.tables import run, scale
+from lnsdk.trainers.lens.tables import experiment, run, scale
 from lnsdk.trainers.lens.tables.recipes import TABLES
 from lnsdk.trainers.lens.tables.results import read_result
 from lnsdk.trainers.lens.tables.run import run_tables
@@ -39,6 +41,7 @@ def tiny_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "EDGE_RUNTIME", settings.Runtime(everywhere, every_box))
     monkeypatch.setattr(organs, "PHANTOM_SLICES", 6)
     monkeypatch.setattr(organs, "in_parallel", lambda title, task, items: list(map(task, items)))
+    monkeypatch.setattr(experiment, "MiningSettings", partial(MiningSettings, sigma=1.0))
     monkeypatch.setattr(fpr_settings, "EDGE_BOXES", 5000)
     monkeypatch.setattr(scale, "SCALES", {"tiny": tiny})
     monkeypatch.setattr(run, "SCALES", {"tiny": tiny})
