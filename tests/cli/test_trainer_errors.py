@@ -38,11 +38,24 @@ def no_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data", "{tmp}"], "pass the folder that holds ct/"),
         (["--phantoms-only", "--seed", "-1"], "seed must be from 0 to 99"),
         (["--phantoms-only", "--imagenet", "{tmp}/no.pth"], "--imagenet needs --preset paper"),
-        (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/no.pth"], "cannot read ImageNet weights"),
-        (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/text.pth"], "cannot read ImageNet weights"),
-        (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/other.pth"], "does not hold DenseNet-121"),
+        (
+            ["--phantoms-only", "--preset", "paper", "--no-fpr", "--imagenet", "{tmp}/no.pth"],
+            "cannot read ImageNet weights",
+        ),
+        (
+            ["--phantoms-only", "--preset", "paper", "--no-fpr", "--imagenet", "{tmp}/text.pth"],
+            "cannot read ImageNet weights",
+        ),
+        (
+            ["--phantoms-only", "--preset", "paper", "--no-fpr", "--imagenet", "{tmp}/other.pth"],
+            "does not hold DenseNet-121",
+        ),
         (["--phantoms-only", "--preset", "paper"], "--from-scratch"),
+        (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/other.pth"], "--imagenet-resnet FILE"),
         (["--phantoms-only", "--cases", "{tmp}"], "must hold a set of cases"),
+        (["--phantoms-only", "--cases", "{tmp}", "--patients", "3"], "choose one of them"),
+        (["--phantoms-only", "--organs", "{tmp}/no.ckpt"], "cannot read"),
+        (["--phantoms-only", "--organs", "{tmp}/other.pth"], "does not hold features for this network"),
         (["--phantoms-only", "--imagenet-resnet", "{tmp}/other.pth"], "--imagenet-resnet needs --preset paper"),
     ],
 )

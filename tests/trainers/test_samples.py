@@ -10,7 +10,7 @@ import pytest
 from lnsdk.errors import InputError
 from lnsdk.pipelines.grid import make_grid
 from lnsdk.trainers.common.backgrounds import Background, Role
-from lnsdk.trainers.common.cases import GridCase, read_set, store, write_set
+from lnsdk.trainers.common.cases import GridCase, Origin, read_origin, read_set, store, write_set
 from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
 from lnsdk.trainers.common.labels import Labels, Truth
@@ -125,7 +125,8 @@ def test_case_is_read_as_it_was_stored(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "a-1.json").read_text())["labels"]) == {
         "boxes", "lesion", "types", "uncertain", "ignored", "slices",
     }  # fmt: skip
-    write_set(tmp_path, {"train": ["a-1"], "validation": [], "matching": [], "test": []})
+    write_set(tmp_path, {"train": ["a-1"], "validation": [], "matching": [], "test": []}, Origin(True, ("chest",)))
+    assert read_origin(tmp_path) == Origin(True, ("chest",))
     (read,) = read_set(tmp_path, "train")
     np.testing.assert_array_equal(read.grid, grid)
     assert read.truth is not None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class GridCase:
         Of the case.
     expert : str
         Name of the scope that labelled it.
-    grid : ndarray of float16, (z, y, x)
-        Values 0..255, mapped from the file.
+    source : ndarray of float16, (z, y, x), or Path
+        Values 0..255, or the file that holds them: read it through `grid`.
     labels : Labels
         What a training may know.
     truth : Truth or None
@@ -50,13 +50,21 @@ class GridCase:
 
     name: str
     expert: str
-    grid: np.ndarray
+    source: np.ndarray | Path
     labels: Labels
     truth: Truth | None = None
     patient: str = ""
     study: str = ""
     series: str = ""
     fingerprint: str = ""
+
+    @property
+    def grid(self) -> np.ndarray:
+        """The values; those in a file are mapped anew by every call, so that many cases keep no files open."""
+        if isinstance(self.source, Path):
+            mapped: np.ndarray = np.load(self.source, mmap_mode="r")
+            return mapped
+        return self.source
 
 
 @cache
@@ -140,7 +148,7 @@ def read_grid_cases(folder: Path, names: Iterable[str]) -> list[GridCase]:
             GridCase(
                 path.stem,
                 record["expert"],
-                np.load(path.with_suffix(".npy"), mmap_mode="r"),
+                path.with_suffix(".npy"),
                 Labels.of(**record["labels"]),
                 None if record["truth"] is None else Truth.of(**record["truth"]),
                 record["patient"],
@@ -160,10 +168,26 @@ def _lesion_on_grid(truth: LesionTruth, frame: GridFrame) -> np.ndarray:
     return sections(z[inside], truth.slices, truth.slice_boxes, frame)
 
 
-def write_set(folder: Path, parts: Mapping[Part, Sequence[str]]) -> None:
-    """Say which of the cases in `folder` make up a set, and what they are for."""
+@dataclass(frozen=True)
+class Origin:
+    """Where the cases of a set come from.
+
+    Attributes
+    ----------
+    simulated : bool
+        Whether their lesions are simulated.
+    real_cts : tuple of str
+        Names of the real CTs that simulated lesions were put into for training.
+    """
+
+    simulated: bool
+    real_cts: tuple[str, ...] = ()
+
+
+def write_set(folder: Path, parts: Mapping[Part, Sequence[str]], origin: Origin) -> None:
+    """Say which of the cases in `folder` make up a set, what they are for, and where they come from."""
     partial = folder / f"{SET}.partial"
-    partial.write_text(json.dumps(parts))
+    partial.write_text(json.dumps({**parts, "origin": asdict(origin)}))
     partial.replace(folder / SET)
 
 
@@ -175,7 +199,24 @@ def read_set(folder: Path, part: Part) -> list[GridCase]:
     InputError
         ``case-set`` when `folder` holds no whole set.
     """
+    return read_grid_cases(folder, _set(folder)[part])
+
+
+def read_origin(folder: Path) -> Origin:
+    """Where the cases of a set come from.
+
+    Raises
+    ------
+    InputError
+        ``case-set`` as `read_set`.
+    """
+    origin = _set(folder)["origin"]
+    return Origin(origin["simulated"], tuple(origin["real_cts"]))
+
+
+def _set(folder: Path) -> dict[str, Any]:
     path = folder / SET
     if not path.exists():
         raise InputError("case-set", f"{folder} must hold a set of cases, but has no {SET}: make it (again)")
-    return read_grid_cases(folder, json.loads(path.read_text())[part])
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -1,4 +1,4 @@
-"""Writes an evaluation on simulated lesions as JSON, Markdown tables and a picture; each of them says simulated."""
+"""Writes an evaluation as JSON, Markdown tables and a picture; each says whether its lesions are simulated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lnsdk.metrics import HIT_OVERLAP
 from lnsdk.report.curve import Line, Panel, draw_curves, fraction
 from lnsdk.trainers.common.evaluation import Evaluation, Row
 
-DATA_KIND: Final = "simulated lesions"
+SIMULATED: Final = "simulated lesions"
+RECORDED: Final = "annotated lesions of recorded CTs"
 """What every table, figure and file says that it was measured on."""
 
 EXPERT_NOTE: Final = (
@@ -39,7 +40,7 @@ class ReportFiles(NamedTuple):
     picture: Path
 
 
-def write_report(evaluation: Evaluation, folder: Path, title: str) -> ReportFiles:
+def write_report(evaluation: Evaluation, folder: Path, title: str, data: str = SIMULATED) -> ReportFiles:
     """Write ``froc.json``, ``froc.md`` and ``froc.png`` into a folder.
 
     Parameters
@@ -50,6 +51,8 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> ReportFile
         Made when missing.
     title : str
         What was evaluated.
+    data : str
+        `SIMULATED` or `RECORDED`.
 
     Returns
     -------
@@ -57,17 +60,17 @@ def write_report(evaluation: Evaluation, folder: Path, title: str) -> ReportFile
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(folder / "froc.json", folder / "froc.md", folder / "froc.png")
-    files.json.write_text(json.dumps(as_json(evaluation, title), indent=1) + "\n", encoding="utf-8")
-    files.markdown.write_text(as_markdown(evaluation, title), encoding="utf-8")
-    draw_picture(evaluation, files.picture, title)
+    files.json.write_text(json.dumps(as_json(evaluation, title, data), indent=1) + "\n", encoding="utf-8")
+    files.markdown.write_text(as_markdown(evaluation, title, data), encoding="utf-8")
+    draw_picture(evaluation, files.picture, title, data)
     return files
 
 
-def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
+def as_json(evaluation: Evaluation, title: str, data: str = SIMULATED) -> dict[str, Any]:
     """All rows with their curves' values at the false positives asked for."""
     return {
         "title": title,
-        "data": DATA_KIND,
+        "data": data,
         "overlap_of_a_hit": HIT_OVERLAP,
         "volumes": dict(evaluation.volumes),
         "lesions": evaluation.lesions,
@@ -95,26 +98,24 @@ def as_json(evaluation: Evaluation, title: str) -> dict[str, Any]:
     }
 
 
-def as_markdown(evaluation: Evaluation, title: str) -> str:
+def as_markdown(evaluation: Evaluation, title: str, data: str = SIMULATED) -> str:
     """One table per way of telling lesions apart, sensitivity at each number of false positives per volume."""
-    real, phantom = evaluation.volumes["real"], evaluation.volumes["phantom"]
     lines = [
-        f"# {title} ({DATA_KIND})",
+        f"# {title} ({data})",
         "",
-        f"All lesions are simulated: {evaluation.lesions} in {real + phantom} volumes, {real} with a real CT as "
-        f"background and {phantom} with a phantom; insertion seeds {', '.join(map(str, evaluation.seeds))}. "
-        f"Sensitivity at false positives per volume; a hit has a 3D overlap of at least {HIT_OVERLAP}. The last column "
-        f"is the mean's 95 % interval from {evaluation.bootstraps} resamples of the {evaluation.patients} patients and "
-        "phantoms behind the volumes. Groups of lesions share the false positives of all detections.",
+        f"{_what(evaluation, data)} Sensitivity at false positives per volume; a hit has a 3D overlap of at least "
+        f"{HIT_OVERLAP}. The last column is the mean's 95 % interval from {evaluation.bootstraps} resamples of the "
+        f"{evaluation.patients} patients and phantoms behind the volumes. Groups of lesions share the false positives "
+        "of all detections.",
     ]
     for table, rows in _tables(evaluation.rows):
-        lines += ["", f"## By {table} ({DATA_KIND})", "", *_table(rows)]
+        lines += ["", f"## By {table} ({data})", "", *_table(rows, data)]
         if any(row.ranking != "fused" for row in rows):
             lines += ["", EXPERT_NOTE]
     return "\n".join(lines) + "\n"
 
 
-def draw_picture(evaluation: Evaluation, path: Path, title: str) -> None:
+def draw_picture(evaluation: Evaluation, path: Path, title: str, data: str = SIMULATED) -> None:
     """Draw the curves of the fused detector and the experts, and those of the lesion types, as a PNG."""
     panels = (
         ("by ranking", [row for row in evaluation.rows if row.table == "ranking" and row.overlap == "iobb"]),
@@ -123,11 +124,22 @@ def draw_picture(evaluation: Evaluation, path: Path, title: str) -> None:
     draw_curves(
         path,
         [
-            Panel(f"{DATA_KIND}, {name}", [Line(_label(row), row.froc, main=row.label == "fused") for row in rows])
+            Panel(f"{data}, {name}", [Line(_label(row), row.froc, main=row.label == "fused") for row in rows])
             for name, rows in panels
         ],
-        f"{title} ({DATA_KIND}: {evaluation.lesions} in {sum(evaluation.volumes.values())} volumes)",
+        f"{title} ({data}: {evaluation.lesions} in {sum(evaluation.volumes.values())} volumes)",
         hit=f"3D IoBB of at least {HIT_OVERLAP}",
+    )
+
+
+def _what(evaluation: Evaluation, data: str) -> str:
+    """What the volumes and lesions are."""
+    real, phantom = evaluation.volumes["real"], evaluation.volumes["phantom"]
+    if data != SIMULATED:
+        return f"{evaluation.lesions} lesions that others annotated in {real + phantom} recorded CTs."
+    return (
+        f"All lesions are simulated: {evaluation.lesions} in {real + phantom} volumes, {real} with a real CT as "
+        f"background and {phantom} with a phantom; insertion seeds {', '.join(map(str, evaluation.seeds))}."
     )
 
 
@@ -144,10 +156,10 @@ def _tables(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return list(tables.items())
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[Row], data: str) -> list[str]:
     points = [fraction(value) for value in rows[0].froc.false_positives]
     lines = [
-        f"| {DATA_KIND} | overlap | volumes | lesions | {' | '.join(points)} | mean | 95 % interval |",
+        f"| {data} | overlap | volumes | lesions | {' | '.join(points)} | mean | 95 % interval |",
         "|" + "---|" * (len(points) + 6),
     ]
     for row in rows:

@@ -20,6 +20,9 @@ GROUP = 9
 SCALES = (0.8, 1.2)
 """Range of random resizing (LENS VI-A)."""
 
+WIDE_SCALES = (0.5, 1.5)
+"""The range of data distillation (LENS VI-D)."""
+
 SHIFT = 8
 """Largest random shift in pixels (LENS VI-A)."""
 
@@ -69,7 +72,9 @@ class Dataset:
         self._open = [case for case in self.cases if case.labels.slices is None or len(case.labels.slices)]
         self.lesions = len(self._places)
 
-    def draw(self, rng: np.random.Generator, size: int, positive: bool, balance: bool = False) -> Sample:
+    def draw(
+        self, rng: np.random.Generator, size: int, positive: bool, balance: bool = False, wide: bool = False
+    ) -> Sample:
         """Draw a random augmented crop.
 
         Parameters
@@ -82,6 +87,8 @@ class Dataset:
             Around a labelled lesion, or anywhere on the slices that the labels leave open.
         balance : bool
             Draw each lesion type as often as the others, and not each lesion.
+        wide : bool
+            Augment as data distillation does (VI-D): by `WIDE_SCALES`, and with flips along y too.
 
         Returns
         -------
@@ -93,13 +100,14 @@ class Dataset:
             When the data set has no place of that kind.
         """
         case, z, center = self._labelled_place(rng, balance) if positive else self._any_place(rng)
-        side = round(size / rng.uniform(*SCALES))
+        side = round(size / rng.uniform(*(WIDE_SCALES if wide else SCALES)))
         reach = side // 2 - SHIFT if positive else 0
         offset = rng.integers(-reach, reach + 1, 2) if reach > 0 else np.zeros(2, np.int64)
         corner = np.round(center).astype(np.int64) + offset - side // 2
         corner = _over_grid(corner, case.grid.shape, side) + rng.integers(-SHIFT, SHIFT + 1, 2)
         window = _read_window(case.grid, z, corner, side)
-        return _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
+        sample = _augment(window, _window_boxes(case.labels, z, corner, side), size, rng)
+        return _turned_over(sample) if wide and rng.random() < 0.5 else sample
 
     def _labelled_place(self, rng: np.random.Generator, balance: bool) -> tuple[GridCase, int, np.ndarray]:
         """A labelled lesion, one of its slices, and its centre there (x, y)."""
@@ -204,3 +212,14 @@ def _augment(window: np.ndarray, boxes: WindowBoxes, size: int, rng: np.random.G
         noise = torch.from_numpy(rng.standard_normal(slices.shape, np.float32))
         slices = (slices + sigma * noise).clamp(0.0, 255.0)
     return Sample(slices.contiguous(), *(torch.from_numpy(b.astype(np.float32)) for b in scaled))
+
+
+def _turned_over(sample: Sample) -> Sample:
+    """A sample flipped along y."""
+    size = sample.slices.shape[1]
+
+    def flipped(boxes: Tensor) -> Tensor:
+        return torch.stack((boxes[:, 0], size - 1 - boxes[:, 3], boxes[:, 2], size - 1 - boxes[:, 1]), 1)
+
+    boxes = (flipped(part) for part in (sample.boxes, sample.uncertain, sample.ignored))
+    return Sample(sample.slices.flip(1), *boxes)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.trainers.common import cases, grid
-from lnsdk.trainers.common.cases import SET, GridCase, store, stored_fingerprint, write_set
+from lnsdk.trainers.common.cases import SET, GridCase, Origin, store, stored_fingerprint, write_set
 from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
 from lnsdk.trainers.common.labels import Labels, Truth
@@ -81,7 +81,8 @@ def prepare_set(recordings: Sequence[Recording], folder: Path) -> tuple[str, ...
     recordings : sequence of Recording
         Of one or more data sets; one without a split is trained on.
     folder : Path
-        As for `prepare_recordings`; receives set.json too, for `lnsdk.trainers.common.cases.read_set`.
+        As for `prepare_recordings`; receives set.json too, for `lnsdk.trainers.common.cases.read_set`. Its part for
+        choosing delta is empty: no data set says which of its lesions are the same.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def prepare_set(recordings: Sequence[Recording], folder: Path) -> tuple[str, ...
     (folder / SET).unlink(missing_ok=True)
     left_out = prepare_recordings(recordings, folder)
     by_split = {part: [each.name for each in recordings if (each.split or "train") == part] for part in get_args(Split)}
-    write_set(folder, {**by_split, "matching": by_split["validation"]})
+    write_set(folder, {**by_split, "matching": []}, Origin(simulated=False))
     return left_out
 
 

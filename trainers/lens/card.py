@@ -9,9 +9,9 @@ import numpy as np
 
 from lnsdk.metrics.froc import FALSE_POSITIVES
 from lnsdk.phantom import describe_ranges
-from lnsdk.trainers.common.backgrounds import Background
-from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.cases import GridCase, Origin
 from lnsdk.trainers.common.evaluation import Evaluation, OperatingPoint
+from lnsdk.trainers.common.evaluation_report import RECORDED, SIMULATED
 from lnsdk.trainers.common.labels import UNKNOWN
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.fpr.settings import FprSettings
@@ -30,32 +30,24 @@ CARD = """# {name}
 
 Finds lesions in CT: boxes with scores from four experts. **Research only; not a medical device.**
 
-## Training data: simulated lesions
+## Training data: {data}
 
 {origin}
 
 {scopes}
 
 {mining}
-
-{backgrounds}
-
-Ranges of the simulated lesions, fixed before training:
-
-```
-{ranges}
-```
+{simulation}
 
 ## Network and training
 
 LENS (Yan et al., IV-A to IV-C) with the sizes of the `{preset}` preset: {steps} steps of {batch} crops of nine slices,
 {crop} x {crop} pixels, seed {seed}. {reduction}
 
-## Validation (simulated lesions)
+## Validation ({data})
 
-{volumes} volumes ({validation_real} with a real CT as background, {validation_phantoms} phantoms) of {patients}
-patients, phantoms counted as one each, with {lesions} lesions; none of these backgrounds was trained on. A hit has a 3D
-IoBB of at least 0.3.
+{volumes} volumes{kinds} of {patients} patients, phantoms counted as one each, with {lesions} lesions; none of these
+patients was trained on. A hit has a 3D IoBB of at least 0.3.
 
 | false positives per volume | {points} | mean |
 |---|{rules}---|
@@ -85,11 +77,11 @@ one each, neither trained nor validated on; {lesions} lesions, insertion seeds {
 """
 
 
-SIMULATED = (
+SIMULATED_ORIGIN = (
     "All lesions that this model learned from are **simulated**: inserted into phantom and real CTs with known boxes. "
     "It has never seen a labelled real lesion, and nothing here says how it performs on patients."
 )
-RECORDED = "The model learned from recorded CTs and their published annotations."
+RECORDED_ORIGIN = "The model learned from recorded CTs and their published annotations."
 """Where the lesions come from."""
 
 
@@ -105,6 +97,8 @@ class Trained:
         Of the detector.
     reduction : FprSettings or None
         Of false-positive reduction.
+    origin : Origin
+        Where the cases come from.
     cases : sequence of GridCase
         With the labels of the last training.
     mined : MiningReport or None
@@ -114,6 +108,7 @@ class Trained:
     preset: str
     settings: LensSettings
     reduction: FprSettings | None
+    origin: Origin
     cases: Sequence[GridCase]
     mined: MiningReport | None
 
@@ -121,7 +116,6 @@ class Trained:
 def model_card(
     name: str,
     trained: Trained,
-    backgrounds: Sequence[Background],
     evaluation: Evaluation,
     point: OperatingPoint,
 ) -> str:
@@ -130,15 +124,14 @@ def model_card(
     curve = evaluation.rows[0].froc
     return CARD.format(
         name=name,
-        origin=SIMULATED if any(case.truth is not None for case in trained.cases) else RECORDED,
+        data=SIMULATED if trained.origin.simulated else RECORDED,
+        origin=SIMULATED_ORIGIN if trained.origin.simulated else RECORDED_ORIGIN,
         scopes="\n".join(_scope(scope.name, trained.cases) for scope in SCOPES),
         mining=_mining(trained.mined),
         reduction=_reduction(trained.reduction),
-        backgrounds=_origins(backgrounds),
-        validation_real=evaluation.volumes["real"],
-        validation_phantoms=evaluation.volumes["phantom"],
+        simulation=_simulation(trained.origin),
+        kinds=_kinds(evaluation, trained.origin),
         patients=evaluation.patients,
-        ranges=describe_ranges(),
         preset=trained.preset,
         steps=settings.steps or f"{settings.epochs} epochs of",
         batch=settings.batch,
@@ -152,7 +145,7 @@ def model_card(
         mean=curve.mean_sensitivity,
         point=point,
         last=DIFFERENCES,
-        differences=differences(settings),
+        differences=differences(settings, trained.origin),
     )
 
 
@@ -204,8 +197,8 @@ def _scope(expert: str, cases: Sequence[GridCase]) -> str:
     types = sorted({case.labels.types[lesion] for case in own for lesion in case.labels.lesion} - {UNKNOWN})
     named = f" ({', '.join(types)})" if types else ""
     return (
-        f"- expert `{expert}`: {len(own)} volumes of {patients} patients, {lesions} labelled lesions{named} with "
-        f"{boxes} boxes on slices"
+        f"- expert `{expert}`: {len(own)} volumes of {patients} patients, {lesions} lesions, labelled or mined{named}, "
+        f"with {boxes} boxes on slices"
     )
 
 
@@ -229,24 +222,39 @@ def _reduction(settings: FprSettings | None) -> str:
     )
 
 
-def _origins(backgrounds: Sequence[Background]) -> str:
+def _kinds(evaluation: Evaluation, origin: Origin) -> str:
+    if not origin.simulated:
+        return ""
+    real, phantoms = evaluation.volumes["real"], evaluation.volumes["phantom"]
+    return f" ({real} with a real CT as background, {phantoms} phantoms)"
+
+
+def _simulation(origin: Origin) -> str:
+    """What the simulated lesions were put into, and their ranges."""
+    if not origin.simulated:
+        return ""
+    ranges = f"Ranges of the simulated lesions, fixed before training:\n\n```\n{describe_ranges()}\n```"
+    return f"\n{_backgrounds(origin.real_cts)}\n\n{ranges}\n"
+
+
+def _backgrounds(real_cts: Sequence[str]) -> str:
     """Which real CTs were trained on, and on what terms."""
-    if not backgrounds:
+    if not real_cts:
         return "No real CT was used."
-    names = ", ".join(background.id for background in backgrounds)
+    names = ", ".join(real_cts)
     return (
         f"Real backgrounds: {names}. They carry attribution licences (TCIA CC BY; TotalSegmentator Apache-2.0); no "
         "image of theirs is part of this bundle."
     )
 
 
-def differences(settings: LensSettings) -> str:
+def differences(settings: LensSettings, origin: Origin) -> str:
     """What this training and its detector do otherwise than the paper, as a Markdown list."""
     runtime = settings.runtime
     windows = ", ".join(f"{low:g} to {high:g}" for low, high in settings.shape.windows)
     start = _start(settings)
     rows = [
-        "data: simulated lesions in place of the paper's four datasets of real ones",
+        *(["data: simulated lesions in place of the paper's four datasets of real ones"] if origin.simulated else []),
         f"input: HU windows {windows}; the paper has one, {FULL_WINDOW[0]:g} to {FULL_WINDOW[1]:g}",
         f"start: {start}",
         f"base learning rate {settings.learning_rate:g}; the paper's is 0.0001",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -91,11 +92,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError("checkpoint", f"cannot read {path}: {error.strerror or error}") from error
     except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
         raise InputError("checkpoint", f"{path} is damaged or no checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError("checkpoint", f"{path} is no checkpoint of a LENS training")
     return content
+
+
+def file_digest(path: Path | None) -> str | None:
+    """Digest of a file of weights, None for none: a moved file is the same file.
+
+    Raises
+    ------
+    InputError
+        ``checkpoint`` when it cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError("checkpoint", f"cannot read {path}: {error.strerror or error}") from error
 
 
 def first_line(error: Exception) -> str:

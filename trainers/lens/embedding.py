@@ -7,8 +7,9 @@ two augmented views of a lesion are nearer to each other than to anything else.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -55,6 +56,9 @@ UNKNOWN_TYPE = -100
 
 CHECKPOINT = "embedding.ckpt"
 """File of the network, and of the delta that was chosen for it."""
+
+SCANS = 512
+"""Volumes whose scans are kept in memory."""
 
 LOSSES = ("type", "place", "pairs")
 """Terms of the loss in the order in which they are logged."""
@@ -186,13 +190,13 @@ def train_embedding(
     out.mkdir(parents=True, exist_ok=True)
     path, record = out / CHECKPOINT, describe_run(settings, shape, labelled)
     state = restore(path, network, optimizer, record)
-    scans = [scan(case.grid) for case in labelled]
+    scan_of = lru_cache(maxsize=SCANS)(lambda index: scan(labelled[index].grid))
     last = settings.steps if stop_after is None else min(stop_after, settings.steps)
     network.train()
     with TrainingProgress("training the embedding", settings.steps, state.step) as progress:
         while state.step < last:
             rng = np.random.default_rng((settings.seed, state.step))
-            batch = draw_batch(labelled, scans, shape.types, settings, rng)
+            batch = draw_batch(labelled, scan_of, shape.types, settings, rng)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, state.step)
             losses = module(batch)
@@ -205,7 +209,7 @@ def train_embedding(
             if state.step % settings.checkpoint_every == 0 or state.step == last:
                 save(fabric, path, network, optimizer, state, {"shape": asdict(shape)}, record)
                 save_loss_curve(out / "embedding_losses.png", LOSSES, state.history)
-    return network.eval().cpu()
+    return network.eval()
 
 
 def annotated_types(cases: Sequence[GridCase]) -> tuple[str, ...]:
@@ -273,17 +277,17 @@ def pair_loss(embeddings: Tensor, cases: Tensor, patients: Tensor, temperature: 
 
 def draw_batch(
     cases: Sequence[GridCase],
-    scans: Sequence[Scan],
+    scan_of: Callable[[int], Scan],
     types: Sequence[str],
     settings: EmbeddingSettings,
     rng: np.random.Generator,
 ) -> Batch:
-    """Lesions and random places of some volumes (cases and their scans), two views of each."""
+    """Lesions and random places of some volumes (cases, and the scan of each by its index), two views of each."""
     chosen = rng.choice(len(cases), min(settings.cases, len(cases)), replace=False)
     people = {name: index for index, name in enumerate(sorted({person(case) for case in cases}))}
     drawn = [(int(index), *place) for index in chosen for place in _draw_places(cases[index], settings, rng)]
     views = [
-        view(scans[index], jitter(row, len(cases[index].grid), rng), rng) for _ in range(2) for index, row, _ in drawn
+        view(scan_of(index), jitter(row, len(cases[index].grid), rng), rng) for _ in range(2) for index, row, _ in drawn
     ]
     names = [UNKNOWN if lesion is None else cases[index].labels.types[lesion] for index, _, lesion in drawn]
     return Batch(

@@ -92,6 +92,8 @@ def evaluate(
         ``experts`` when the bundle has no expert of a name.
         ``data-root`` when a CT or a table of real lesions is not at its place; nothing was run then.
     """
+    if into_card and (experts is not None or not reduce_false_positives):
+        raise InputError("settings", "a card tells of the whole detector: --card goes without --experts and --no-fpr")
     card = _card(bundle) if into_card else None
     backgrounds = load_backgrounds(data_root, role="test")
     load_backgrounds(data_root, role="train")
@@ -110,7 +112,8 @@ def evaluate(
     write_report(evaluation, out, f"{detector.provenance.model}, test")
 
     control = zero_contrast_control(detect, _controls(_spread(plans[seeds[0]], CONTROLS)))
-    point = read_settings(read_bundle(bundle)).operating_point
+    settings = read_settings(read_bundle(bundle))
+    point = settings.operating_point if detector.reduces_false_positives else settings.threshold
     record = _control_record(control, point)
     (out / "control.json").write_text(json.dumps(record, indent=1) + "\n")
     real_lesions = _real_lesions(detect, backgrounds, data_root)

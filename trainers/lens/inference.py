@@ -11,14 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lnsdk.ops.slices import Ranges
+from lnsdk.pipelines.false_positives import reduce_false_positives
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.proposals import SliceBoxes, Stacks, concatenate_slices, pad_rois, select_boxes, stack_slices
 from lnsdk.pipelines.settings import Settings
+from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.evaluation import CaseResult, Found
+from lnsdk.trainers.lens.fpr.settings import boxes_of
 from lnsdk.trainers.lens.proposals.base import Candidates
 from lnsdk.trainers.lens.rois import one_stage_detections, select_proposals
+from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import ImageFeatures, Lens
 
 Array = NDArray[np.float32]
+
+FPR_BATCH = 8
+"""Patches that false-positive reduction looks at at once."""
 
 BATCH = 2
 """Centre slices at once: what a CPU runs fastest (`lnsdk.pipelines.detector.CPU_BATCH`)."""
@@ -145,6 +154,35 @@ def pool_networks(networks: Sequence[VolumeRegions]) -> VolumeRegions:
         rois = np.concatenate([part.rois for part in parts])
         pooled.append(SliceRegions(rois, np.concatenate(scores), np.concatenate(offsets)))
     return VolumeRegions(tuple(pooled), networks[0].shape, sum(regions.milliseconds_per_slice for regions in networks))
+
+
+@torch.no_grad()
+def rescored(network: FalsePositiveNetwork, case: GridCase, stacks: Stacks) -> Stacks:
+    """Score 3D boxes of a case with false-positive reduction (IV-D): the same with the scores of eq. 4."""
+    device = next(network.parameters()).device
+    settings = network.shape.settings(boxes_of(network.shape), threshold=0.0)
+
+    def read(ranges: Ranges) -> NDArray[np.float32]:
+        z, y, x = (slice(*span) for span in ranges)
+        return np.asarray(case.grid[z, y, x], np.float32)
+
+    def run(inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        logits = network(**{name: torch.from_numpy(values).to(device) for name, values in inputs.items()})
+        return {"scores": logits.sigmoid().cpu().numpy()}
+
+    depth, height, width = case.grid.shape
+    return reduce_false_positives(stacks, read, (depth, height, width), run, settings, FPR_BATCH)
+
+
+def case_result(case: GridCase, stacks: Stacks, experts: Sequence[str]) -> CaseResult:
+    """What was found in a case whose lesions are all known, as an evaluation counts it; boxes are in grid pixels."""
+    truth = case.truth
+    if truth is None:
+        raise ValueError(f"case {case.name} must have a truth: nobody said that all of its lesions are labelled")
+    scores = {name: stacks.expert_scores[:, index] for index, name in enumerate(experts)}
+    found = Found(stacks.boxes, stacks.scores, scores)
+    known = truth.boxes, truth.types, truth.diameters, case.labels.ignored
+    return CaseResult(case.name, *known, "real", 0, found, case.patient)
 
 
 def _batch_regions(

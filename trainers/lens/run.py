@@ -13,11 +13,11 @@ from lnsdk import Detector
 from lnsdk.errors import InputError
 from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
-from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
-from lnsdk.trainers.common.cases import SET, GridCase, read_set
+from lnsdk.trainers.common.backgrounds import load_backgrounds
+from lnsdk.trainers.common.cases import GridCase, Origin, read_origin, read_set
 from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
 from lnsdk.trainers.common.evaluation import run as run_cases
-from lnsdk.trainers.common.evaluation_report import write_report
+from lnsdk.trainers.common.evaluation_report import RECORDED, SIMULATED, write_report
 from lnsdk.trainers.common.patients import PatientSetPlan, generate
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import SCOPES, CasePlan, check_seed, evaluation_case, make_case, plan_evaluation
@@ -28,14 +28,16 @@ from lnsdk.trainers.lens.embedding import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.train import train_fpr
-from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings
-from lnsdk.trainers.lens.organs import OrganSettings, train_organs
+from lnsdk.trainers.lens.inference import case_result, find_regions, rescored, stack_regions
+from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings, on_labelled_slices, relabel
+from lnsdk.trainers.lens.organs import OrganSettings, load_organs, train_organs
 from lnsdk.trainers.lens.settings import PRESETS as DETECTORS
 from lnsdk.trainers.lens.settings import LensSettings, detector_settings
 from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.train import by_expert, train
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
+from lnsdk.trainers.networks.fpr import load_imagenet as load_imagenet_resnet
 from lnsdk.trainers.networks.lens import Lens
 
 FALSE_POSITIVES = 1.0
@@ -45,6 +47,9 @@ VALIDATION_PHANTOMS = 8
 VALIDATION_REPEATS = 3
 VALIDATION_LESIONS = 8
 """The validation set: phantoms, uses of every real CT kept for validation, and lesions in each at most."""
+
+ORGAN_STEPS = 3000
+"""Most steps of the pretraining on organs."""
 
 EXPERTS = tuple(scope.name for scope in SCOPES)
 """The experts; the first is that of the partially labelled data set."""
@@ -67,6 +72,9 @@ class Framework:
         alike.
     mining : bool
         Mine missing annotations and train again with them (steps 2 to 4).
+    delta : float or None
+        Distance below which embeddings are of the same lesion; None chooses it on the cases for matching, which a
+        simulated set has.
     embedding : EmbeddingSettings
         Of the lesion embedding.
     reduction : FprSettings or None
@@ -80,18 +88,23 @@ class Framework:
     detector: LensSettings
     first_share: float
     mining: bool
+    delta: float | None
     embedding: EmbeddingSettings
     reduction: FprSettings | None
     patients: PatientSetPlan
 
 
-def preset(name: str, **changes: object) -> Framework:
+def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **changes: object) -> Framework:
     """A framework of the named presets.
 
     Parameters
     ----------
     name : {"edge", "paper"}
         Which.
+    imagenet_resnet : Path, optional
+        File with torchvision's ResNet-18 ImageNet weights for the paper's false-positive reduction.
+    fpr : bool
+        Whether there is a false-positive reduction.
     **changes
         To the settings of the detector.
 
@@ -101,15 +114,20 @@ def preset(name: str, **changes: object) -> Framework:
         When the settings contradict each other.
     """
     detector = DETECTORS[name](**changes)
+    reduction = {"seed": detector.seed, "imagenet": imagenet_resnet, "from_scratch": imagenet_resnet is None}
+    if name == "paper" and fpr and imagenet_resnet is None and not detector.from_scratch:
+        reduction["from_scratch"] = False  # its settings say what to do
     pretrain = name == "edge" and detector.organs is None
+    steps = ORGAN_STEPS if detector.steps is None else min(ORGAN_STEPS, detector.steps)
     return Framework(
         preset=name,
-        organs=OrganSettings(batch=detector.batch, crop=detector.crop) if pretrain else None,
+        organs=OrganSettings(steps=steps, batch=detector.batch, crop=detector.crop) if pretrain else None,
         detector=detector,
         first_share=1.0 if name == "paper" else 0.5,
         mining=True,
+        delta=None,
         embedding=EmbeddingSettings(seed=detector.seed),
-        reduction=REDUCTIONS[name](seed=detector.seed, from_scratch=detector.imagenet is None or name == "edge"),
+        reduction=REDUCTIONS[name](**reduction) if fpr else None,
         patients=PatientSetPlan(patients=48, single=16, validation=8, test=0, lesions=12, seed=detector.seed),
     )
 
@@ -142,26 +160,45 @@ def run(framework: Framework, data_root: Path | None, out: Path, cases: Path | N
         cases = out / "cases"
         Console(stderr=True, soft_wrap=True).print(describe_ranges())
         generate(replace(framework.patients, backgrounds=backgrounds), cases)
-    elif not (cases / SET).exists():
-        raise InputError("cases", f"{cases} must hold a set of cases (lnsdk train lens-data), but has no {SET}")
+    origin, matching = read_origin(cases), read_set(cases, "matching")
+    if framework.mining and framework.delta is None and not matching:
+        raise InputError(
+            "delta",
+            f"{cases} does not say which lesions are the same, so that delta cannot be chosen: name one (--delta; the "
+            "paper's is 0.15, of another embedding), or train once (--no-mining)",
+        )
     if framework.organs is not None:
         start = train_organs(framework.detector.shape, framework.organs, out / "organs")
         framework = replace(framework, detector=replace(framework.detector, organs=start))
-    known = read_set(cases, "train")
-    known, mined = mine_cases(framework, known, read_set(cases, "matching"), out) if framework.mining else (known, None)
+    known = [on_known_slices(case) for case in read_set(cases, "train")]
+    known, mined = mine_cases(framework, known, matching, out) if framework.mining else (known, None)
     network = train(framework.detector, by_expert(known), out / "second")
     reduction = reduce(framework.reduction, framework.detector, network, known, out) if framework.reduction else None
-    trained = Trained(framework.preset, framework.detector, framework.reduction, known, mined)
-    export(network, reduction, trained, backgrounds, data_root, out)
+    trained = Trained(framework.preset, framework.detector, framework.reduction, origin, known, mined)
+    export(network, reduction, trained, validation_cases(cases, origin), data_root, out)
     return bundle
+
+
+def on_known_slices(case: GridCase) -> GridCase:
+    """A case of the universal set whose slices without a label stay out until mining has looked at them (VI-D)."""
+    return relabel(case, on_labelled_slices(case.labels)) if case.expert == EXPERTS[0] else case
+
+
+def validation_cases(folder: Path, origin: Origin) -> list[GridCase]:
+    """Validation cases of published data sets whose lesions are all known; simulated models have a set of their own."""
+    return [] if origin.simulated else [case for case in read_set(folder, "validation") if case.truth is not None]
 
 
 def check_ready(framework: Framework) -> None:
     """Say now, and not after hours, what the trainings cannot use."""
-    settings = framework.detector
+    settings, reduction = framework.detector, framework.reduction
     check_seed(settings.seed)
     if settings.imagenet is not None:
         load_imagenet(Lens(len(EXPERTS), settings.shape).backbone, settings.imagenet)
+    if settings.organs is not None:
+        load_organs(Lens(len(EXPERTS), settings.shape), settings.organs)
+    if reduction is not None and reduction.imagenet is not None:
+        load_imagenet_resnet(FalsePositiveNetwork(reduction.shape), reduction.imagenet)
     if settings.compile:
         check_compiler()
 
@@ -177,8 +214,10 @@ def mine_cases(
     detector = detector_settings(settings.runtime, EXPERTS)
     universal = [case for case in cases if case.expert == EXPERTS[0]]
     embedding = make_embedding(out / "embedding", universal, matching, network, detector, framework.embedding)
-    delta = 0.0 if embedding.delta is None else embedding.delta.delta
-    found = find_boxes(network, universal, detector)
+    delta = framework.delta
+    if delta is None:
+        delta = 0.0 if embedding.delta is None else embedding.delta.delta
+    found = find_boxes(network, universal, detector, out / "mining" / "found.npz")
     mined = mine_labels(out / "mining", universal, found, embedding, MiningSettings("unlabelled", delta))
     others = [case for case in cases if case.expert != EXPERTS[0]]
     return [*with_labels(universal, mined.labels), *others], mined.report
@@ -190,7 +229,7 @@ def reduce(
     """Train false-positive reduction on what the network finds in the universal set (step 5)."""
     around = detector_settings(detector.runtime, EXPERTS)
     universal = [case for case in cases if case.expert == EXPERTS[0]]
-    boxes = find_boxes(network, universal, around).pooled
+    boxes = find_boxes(network, universal, around, out / "fpr" / "found.npz").pooled
     return train_fpr(settings, [(case, boxes[case.name]) for case in universal], around.stack_iou, out / "fpr")
 
 
@@ -198,25 +237,44 @@ def export(
     network: Lens,
     reduction: FalsePositiveNetwork | None,
     trained: Trained,
-    backgrounds: Sequence[Background],
+    validation: Sequence[GridCase],
     data_root: Path | None,
     out: Path,
 ) -> None:
     """Write the bundle through the parity gate, with the operating points of the validation set."""
-    seed, name = trained.settings.seed, f"lens-{trained.preset}"
-    validation = validation_plans(data_root, seed)
+    network, seed, name = network.cpu(), trained.settings.seed, f"lens-{trained.preset}"
+    reduction = None if reduction is None else reduction.cpu()
+    plans = validation_plans(data_root, seed)
 
     def evaluate(detector: Detector) -> Verdict:
-        results = validate(detector, validation, seed)
+        reduced = detector.reduces_false_positives
+        if validation:
+            results = validate_cases(network, reduction if reduced else None, trained.settings, validation)
+        else:
+            results = validate(detector, plans, seed)
         evaluation = summarize(results)
-        kind = "validation" if detector.reduces_false_positives or reduction is None else "validation_without_fpr"
-        write_report(evaluation, out / kind, f"{name}, {kind.replace('_', ' ')}")
+        kind = "validation" if reduced or reduction is None else "validation_without_fpr"
+        write_report(evaluation, out / kind, f"{name}, {kind.replace('_', ' ')}", RECORDED if validation else SIMULATED)
         point = operating_point(results, FALSE_POSITIVES)
-        used = [background for background in backgrounds if background.role == "train"]
-        return Verdict(point.threshold, model_card(name, trained, used, evaluation, point))
+        return Verdict(point.threshold, model_card(name, trained, evaluation, point))
 
-    gate = [make_case(plan).volume for plan in (validation[0], validation[-1])]
+    gate = [make_case(plan).volume for plan in (plans[0], plans[-1])]
     write_lens_bundle(network, out / "bundle", name, gate, evaluate, fpr=reduction)
+
+
+def validate_cases(
+    network: Lens, reduction: FalsePositiveNetwork | None, settings: LensSettings, cases: Sequence[GridCase]
+) -> tuple[CaseResult, ...]:
+    """Run a network over recorded cases on the grid whose lesions are all known, with a progress bar."""
+    around = detector_settings(settings.runtime, EXPERTS)
+    results = []
+    with TrainingProgress("validating", len(cases), 0) as progress:
+        for case in cases:
+            stacks = stack_regions(find_regions(network, case.grid, around), range(len(EXPERTS)), around)
+            stacks = stacks if reduction is None else rescored(reduction, case, stacks)
+            results.append(case_result(case, stacks, EXPERTS))
+            progress.advance({})
+    return tuple(results)
 
 
 def check_compiler() -> None:

@@ -80,6 +80,8 @@ class LensSettings:
         Share of crops with a labelled lesion (2:1 of VI-B).
     balance_types : bool
         Draw each lesion type of a data set as often as the others, not each lesion (VI-D).
+    wide_augmentation : bool
+        Augment as data distillation does (VI-D): resizing by 0.5 to 1.5 and flips along y, besides the others.
     size_exponent : float
         Batches come from a data set in proportion to the number of its labelled lesions to this power: 1 draws every
         lesion as often as any other (VI-B), less favours small data sets.
@@ -114,6 +116,7 @@ class LensSettings:
     warmup: int = 0
     positive_share: float = 2 / 3
     balance_types: bool = False
+    wide_augmentation: bool = False
     size_exponent: float = 1.0
     proposals_before_nms: int = 12_000
     proposals: int = 2_000

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
 from lnsdk.pipelines.proposals import SliceBoxes
 from lnsdk.pipelines.settings import Settings
@@ -25,6 +32,9 @@ from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality
 from lnsdk.trainers.lens.mining.mine import Mined, MiningSettings, mine, relabel
 from lnsdk.trainers.networks.lens import Lens
 
+PARTS = ("boxes", "scores", "expert_scores", "slices")
+"""Arrays of `SliceBoxes`, in its order."""
+
 
 @dataclass(frozen=True)
 class FoundBoxes:
@@ -42,7 +52,7 @@ class FoundBoxes:
     specialists: Mapping[str, SliceBoxes]
 
 
-def find_boxes(network: Lens, cases: Sequence[GridCase], settings: Settings) -> FoundBoxes:
+def find_boxes(network: Lens, cases: Sequence[GridCase], settings: Settings, keep: Path | None = None) -> FoundBoxes:
     """Run a network over cases, with a progress bar (step 2 of III).
 
     Parameters
@@ -53,7 +63,13 @@ def find_boxes(network: Lens, cases: Sequence[GridCase], settings: Settings) -> 
         Whose boxes are wanted.
     settings : Settings
         What the detector does around the network.
+    keep : Path, optional
+        File that keeps the boxes: with the same weights, cases and settings they are read from it, so that what is
+        trained on them goes on with the very same ones, on another machine too.
     """
+    key = _key(network, cases, settings)
+    if keep is not None and (kept := _read_found(keep, key)) is not None:
+        return kept
     pooled, specialists = {}, {}
     with TrainingProgress("looking for boxes", len(cases), 0) as progress:
         for case in cases:
@@ -62,7 +78,10 @@ def find_boxes(network: Lens, cases: Sequence[GridCase], settings: Settings) -> 
             if network.experts > 1:
                 specialists[case.name] = select_slices(regions, range(1, network.experts), settings)
             progress.advance({})
-    return FoundBoxes(pooled, specialists)
+    found = FoundBoxes(pooled, specialists)
+    if keep is not None:
+        _keep_found(keep, key, found)
+    return found
 
 
 def make_embedding(
@@ -82,7 +101,7 @@ def make_embedding(
     annotated : sequence of GridCase
         Cases of the universal set, whose annotations it learns from.
     matching : sequence of GridCase
-        Validation patients with several studies or series and known lesions.
+        Validation patients with several studies or series and known lesions; without any, no delta is chosen.
     network : Lens
         Finds the tracklets that are matched.
     detector : Settings
@@ -92,7 +111,7 @@ def make_embedding(
     """
     train_embedding(annotated, folder, settings)
     embedding = load_embedding(folder / CHECKPOINT)
-    if embedding.delta is None:
+    if embedding.delta is None and matching:
         pairs = collect_pairs(matching, find_boxes(network, matching, detector).pooled, embedding)
         choice = choose_delta(pairs.distances, pairs.same)
         store_delta(folder / CHECKPOINT, choice)
@@ -130,3 +149,42 @@ def mine_labels(
 def with_labels(cases: Sequence[GridCase], labels: Mapping[str, Labels]) -> tuple[GridCase, ...]:
     """Cases with other labels to train on."""
     return tuple(relabel(case, labels[case.name]) for case in cases)
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Digest of a network's weights."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _key(network: Lens, cases: Sequence[GridCase], settings: Settings) -> str:
+    """Digest of everything that decides what is found."""
+    parts = [weights_digest(network), [(case.name, case.fingerprint) for case in cases], asdict(settings)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _keep_found(path: Path, key: str, found: FoundBoxes) -> None:
+    arrays: dict[str, NDArray[Any]] = {"key": np.array(key)}
+    for group, boxes in (("pooled", found.pooled), ("specialists", found.specialists)):
+        for name, of_case in boxes.items():
+            arrays |= {f"{group}/{name}/{part}": getattr(of_case, part) for part in PARTS}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
+
+
+def _read_found(path: Path, key: str) -> FoundBoxes | None:
+    """Boxes that were kept for this key, None where there are none."""
+    if not path.exists():
+        return None
+    with np.load(path) as arrays:
+        if str(arrays["key"]) != key:
+            return None
+        groups: dict[str, dict[str, SliceBoxes]] = {"pooled": {}, "specialists": {}}
+        for group, name in {tuple(entry.split("/")[:2]) for entry in arrays if entry != "key"}:
+            groups[group][name] = SliceBoxes(*(arrays[f"{group}/{name}/{part}"] for part in PARTS))
+    return FoundBoxes(groups["pooled"], groups["specialists"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.samples import Dataset, Sample
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.checkpoint import restore, save
+from lnsdk.trainers.lens.checkpoint import file_digest, restore, save
 from lnsdk.trainers.lens.losses import head_loss, total_loss
 from lnsdk.trainers.lens.organs import load_organs
 from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
@@ -70,7 +69,7 @@ def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_a
     Returns
     -------
     Lens
-        The trained network in evaluation mode, on the CPU.
+        The trained network in evaluation mode, where it was trained.
 
     Notes
     -----
@@ -114,7 +113,7 @@ def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_a
             if state.step % settings.checkpoint_every == 0 or state.step == last:
                 save(fabric, out / "checkpoint.ckpt", network, optimizer, state, arguments, record)
                 save_loss_curve(out / "losses.png", LOSSES, state.history)
-    return network.eval().cpu()
+    return network.eval()
 
 
 def by_expert(cases: Sequence[GridCase]) -> list[Dataset]:
@@ -152,7 +151,8 @@ def draw_batch(datasets: Sequence[Dataset], settings: LensSettings, rng: np.rand
     samples: list[Sample] = []
     for _ in range(settings.batch):
         positive = bool(rng.random() < settings.positive_share)
-        samples.append(datasets[expert].draw(rng, settings.crop, positive, settings.balance_types))
+        sample = datasets[expert].draw(rng, settings.crop, positive, settings.balance_types, settings.wide_augmentation)
+        samples.append(sample)
     slices = torch.stack([s.slices for s in samples])
     boxes = ([getattr(s, name) for s in samples] for name in ("boxes", "uncertain", "ignored"))
     return Batch(expert, slices, *boxes)
@@ -228,13 +228,13 @@ def clear_other_experts(network: Lens, expert: int) -> None:
 
 
 def describe_run(settings: LensSettings, datasets: Sequence[Dataset]) -> dict[str, Any]:
-    """What decides the weights: every setting but how often they are saved, and the fingerprints of the cases."""
-    record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
-    record |= {name: _digest(getattr(settings, name)) for name in ("imagenet", "organs")}
+    """What decides the weights: the settings, and the fingerprints of the cases."""
     cases = {dataset.name: {case.name: case.fingerprint for case in dataset.cases} for dataset in datasets}
-    return cast(dict[str, Any], json.loads(json.dumps(record | {"cases": cases})))
+    return describe_settings(settings) | {"cases": cases}
 
 
-def _digest(path: Path | None) -> str | None:
-    """Digest of the weights that a network starts from: a moved file is the same file."""
-    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+def describe_settings(settings: LensSettings) -> dict[str, Any]:
+    """Every setting but how often weights are saved, as JSON holds them; files by their digest."""
+    record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
+    record |= {name: file_digest(getattr(settings, name)) for name in ("imagenet", "organs")}
+    return cast(dict[str, Any], json.loads(json.dumps(record)))

@@ -18,11 +18,15 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the bundle was written, 1 when it did not pass the gate."""
     options = _parser().parse_args(arguments)
     training = trainers("lens.run")
+    if options.patients is not None and options.cases is not None:
+        raise InputError("settings", "--patients simulates and --cases takes what is there: choose one of them")
     try:
-        framework = training.preset(options.preset, **_changes(options))
-        framework = replace(framework, **_parts(options, framework))
+        framework = training.preset(options.preset, options.imagenet_resnet, not options.no_fpr, **_changes(options))
     except ValueError as error:
         raise InputError("settings", str(error)) from error
+    framework = replace(framework, mining=not options.no_mining, delta=options.delta)
+    if options.patients is not None:
+        framework = replace(framework, patients=replace(framework.patients, patients=options.patients))
     root = real_cts(options.data, options.phantoms_only)
     try:
         bundle = training.run(framework, root, output_folder(options.output), options.cases)
@@ -31,18 +35,6 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     print(f"written to {bundle}")
     return 0
-
-
-def _parts(options: Namespace, framework: Any) -> dict[str, Any]:
-    """Parts of the framework that the user left out or changed."""
-    parts: dict[str, Any] = {"mining": not options.no_mining}
-    if options.no_fpr:
-        parts["reduction"] = None
-    elif options.imagenet_resnet is not None:
-        parts["reduction"] = replace(framework.reduction, imagenet=options.imagenet_resnet, from_scratch=False)
-    if options.patients is not None:
-        parts["patients"] = replace(framework.patients, patients=options.patients)
-    return parts
 
 
 def _changes(options: Namespace) -> dict[str, Any]:
@@ -79,6 +71,11 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
     parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")
+    parser.add_argument(
+        "--delta",
+        type=float,
+        help="embedding distance below which two boxes are the same lesion (default: chosen on validation patients)",
+    )
     parser.add_argument("--no-mining", action="store_true", help="train once, on the labels there are")
     parser.add_argument("--no-fpr", action="store_true", help="leave false-positive reduction out")
     parser.add_argument(

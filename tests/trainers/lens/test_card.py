@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lnsdk.trainers.common.cases import GridCase
+from lnsdk.trainers.common.cases import GridCase, Origin
 from lnsdk.trainers.common.evaluation import CaseResult, Found, OperatingPoint, summarize
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.lens import card
@@ -16,20 +16,24 @@ BOX = np.array([[0.0, 0.0, 0.0, 2.0, 2.0, 2.0]])
 CASE = GridCase(
     "a", "liver", np.zeros((3, 8, 8), np.float16), Labels.of(np.ones((2, 5)), [0, 0], ["liver"]), Truth.of()
 )
+ORIGIN = Origin(True, ("chest",))
 MINED = MiningReport((LevelCounts("cross_slice", 3, 7, 0, 5),), ())
-TRAINED = Trained("edge", edge(), reduction(), [CASE], MINED)
+TRAINED = Trained("edge", edge(), reduction(), ORIGIN, [CASE], MINED)
 
 
 def test_card_says_what_was_reached_and_how() -> None:
     found = Found(BOX, np.array([0.9]), {"lung": np.array([0.9])})
     result = CaseResult("a", BOX, ("lung",), np.array([5.0]), np.zeros((0, 6)), "phantom", 0, found)
     evaluation = summarize([result], bootstraps=0)
-    text = model_card("tiny", TRAINED, (), evaluation, OperatingPoint(0.42, 0.75, 0.5))
+    text = model_card("tiny", TRAINED, evaluation, OperatingPoint(0.42, 0.75, 0.5))
     assert "a score of 0.420, gives 0.75 false positives per volume" in text
     assert "sensitivity of 0.500" in text
-    assert "expert `liver`: 1 volumes of 1 patients, 1 labelled lesions (liver) with 2 boxes on slices" in text
+    assert (
+        "expert `liver`: 1 volumes of 1 patients, 1 lesions, labelled or mined (liver), with 2 boxes on slices" in text
+    )
     assert "| cross_slice | 3 | 7 | 0 | 5 |" in text
     assert "looks at the 50 best boxes" in text
+    assert "Real backgrounds: chest." in text
     assert "## Differs from the paper" in text
     assert card.CARD.splitlines()[0].format(name="tiny") == text.splitlines()[0]
 
@@ -38,7 +42,7 @@ def test_measurements_take_the_place_of_earlier_ones() -> None:
     found = Found(BOX, np.array([0.9]), {"lung": np.array([0.9])})
     result = CaseResult("a", BOX, ("lung",), np.array([5.0]), np.zeros((0, 6)), "phantom", 0, found)
     evaluation = summarize([result], bootstraps=20)
-    fresh = model_card("tiny", TRAINED, (), evaluation, OperatingPoint(0.42, 0.75, 0.5))
+    fresh = model_card("tiny", TRAINED, evaluation, OperatingPoint(0.42, 0.75, 0.5))
     once = add_measurements(fresh, evaluation, "Control: nothing.", "## Real lesions\n\nnone found")
     assert "| all | 1 | 1.000 | 1.000 to 1.000 |" in once
     assert once.index("| all |") < once.index("Control: nothing.") < once.index("## Real")
@@ -49,17 +53,19 @@ def test_measurements_take_the_place_of_earlier_ones() -> None:
 def test_card_says_what_was_left_out() -> None:
     found = Found(BOX, np.array([0.9]), {"lung": np.array([0.9])})
     result = CaseResult("a", BOX, ("lung",), np.array([5.0]), np.zeros((0, 6)), "phantom", 0, found)
-    plain = Trained("edge", edge(), None, [CASE], None)
-    text = model_card("tiny", plain, (), summarize([result], bootstraps=0), OperatingPoint(0.42, 0.75, 0.5))
+    plain = Trained("edge", edge(), None, Origin(simulated=False), [CASE], None)
+    text = model_card("tiny", plain, summarize([result], bootstraps=0), OperatingPoint(0.42, 0.75, 0.5))
     assert "False-positive reduction (IV-D) is not part of it." in text
     assert "No missing annotation was mined" in text
+    assert "imulated" not in text
+    assert "recorded CTs and their published annotations" in text
 
 
 def test_differences_follow_the_settings() -> None:
-    assert "random weights" in differences(edge())
-    assert "base learning rate 0.0015" in differences(edge())
-    assert "stacked at an IoU above 0.3" in differences(edge())
-    assert "stacked at an IoU above 0.5" in differences(paper(from_scratch=True))
+    assert "random weights" in differences(edge(), ORIGIN)
+    assert "base learning rate 0.0015" in differences(edge(), ORIGIN)
+    assert "stacked at an IoU above 0.3" in differences(edge(), ORIGIN)
+    assert "stacked at an IoU above 0.5" in differences(paper(from_scratch=True), ORIGIN)
 
 
 def test_detector_settings_by_preset() -> None:

@@ -125,7 +125,7 @@ def test_batches_hold_two_views_of_lesions_and_places() -> None:
     cases = [patient(0), patient(1, types=("bright", UNKNOWN))]
     scans = [scan(case.grid) for case in cases]
     batch = draw_batch(
-        cases, scans, SHAPE.types, EmbeddingSettings(cases=5, lesions=2, places=2), np.random.default_rng(3)
+        cases, scans.__getitem__, SHAPE.types, EmbeddingSettings(cases=5, lesions=2, places=2), np.random.default_rng(3)
     )
     count = len(batch.types)
     assert len(batch.views.close) == 2 * count

@@ -38,7 +38,7 @@ def grid_cases(plan: PatientPlan) -> Iterator[GridCase]:
         whole = GridCase(
             name=case.name,
             expert=plan.scope.name,
-            grid=read_grid(case.volume, frame),
+            source=read_grid(case.volume, frame),
             labels=labels_of(truth, chosen, frame.boxes(case.ignored)),
             truth=truth,
             patient=plan.id,

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from lnsdk.trainers.common.cases import SET, Part, code_digest, read_grid_cases, store, write_set
+from lnsdk.trainers.common.cases import SET, Origin, Part, code_digest, read_grid_cases, store, write_set
 from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.patients.grid import grid_cases
@@ -44,15 +44,16 @@ def generate(plan: PatientSetPlan, folder: Path) -> SetSummary:
         When a real CT cannot be read.
     """
     patients = plan_patients(plan)
-    (folder / SET).unlink(missing_ok=True)
-    prepare_patients(patients, folder)
+    if not all(is_current(patient, folder) for patient in patients):
+        (folder / SET).unlink(missing_ok=True)
+        prepare_patients(patients, folder)
     cases = {patient.id: read_grid_cases(folder, stored_cases(patient, folder)) for patient in patients}
     summary = summarize([case for own in cases.values() for case in own])
     (folder / "summary.md").write_text(summary.markdown())
     shown = most_telling([cases[patient.id] for patient in patients if patient.routine])
     if shown is not None:
         draw_patient(shown).save(folder / "patient.png")
-    write_set(folder, _parts(patients, folder))
+    write_set(folder, _parts(patients, folder), Origin(True, _real_cts(plan)))
     return summary
 
 
@@ -119,6 +120,10 @@ def _parts(patients: Sequence[PatientPlan], folder: Path) -> dict[Part, list[str
         "matching": [name for role, names in stored if role == "validation" for name in names],
         "test": [names[0] for role, names in stored if role == "test"],
     }
+
+
+def _real_cts(plan: PatientSetPlan) -> tuple[str, ...]:
+    return tuple(background.id for background in plan.backgrounds if background.role == "train")
 
 
 def _manifest(plan: PatientPlan, folder: Path) -> Path:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lnsdk.pipelines.false_positives import pooling_weights
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.schedule import stepped_rate
-from lnsdk.trainers.lens.checkpoint import restore, save
+from lnsdk.trainers.lens.checkpoint import file_digest, restore, save
 from lnsdk.trainers.lens.fpr.samples import (
     TRUE,
     Candidates,
@@ -84,12 +86,15 @@ def train_fpr(
     out.mkdir(parents=True, exist_ok=True)
     state = restore(out / CHECKPOINT, network, optimizer, record)
     per_epoch = steps_per_epoch(candidates, settings)
+    epoch_order = lru_cache(maxsize=1)(partial(draw_order, candidates.labels, settings))
     steps = settings.epochs * per_epoch
     last = steps if stop_after is None else min(stop_after, steps)
     network.train()
     with TrainingProgress("training FPR", steps, state.step) as progress:
         while state.step < last:
-            inputs, labels = draw_batch(candidates, settings, state.step)
+            epoch, place = divmod(state.step, per_epoch)
+            chosen = epoch_order(epoch)[place * settings.batch : (place + 1) * settings.batch]
+            inputs, labels = draw_batch(candidates, chosen, settings, state.step)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, state.step, per_epoch)
             logits = model(**{name: value.to(fabric.device) for name, value in inputs.items()})
@@ -104,7 +109,7 @@ def train_fpr(
             if state.step % settings.checkpoint_every == 0 or state.step == last:
                 save(fabric, out / CHECKPOINT, network, optimizer, state, {"shape": asdict(settings.shape)}, record)
                 save_loss_curve(out / "fpr_losses.png", ("focal",), state.history)
-    return network.eval().cpu()
+    return network.eval()
 
 
 def steps_per_epoch(candidates: Candidates, settings: FprSettings) -> int:
@@ -118,11 +123,15 @@ def learning_rate(settings: FprSettings, step: int, per_epoch: int) -> float:
     return stepped_rate(settings.learning_rate, step, [cut * per_epoch for cut in settings.cuts], settings.warmup)
 
 
-def draw_batch(candidates: Candidates, settings: FprSettings, step: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs of the network by name, and labels (N,), for a step."""
-    epoch, place = divmod(step, steps_per_epoch(candidates, settings))
-    order = draw_epoch(candidates.labels, settings.negatives, np.random.default_rng((settings.seed, 0, epoch)))
-    chosen = order[place * settings.batch : (place + 1) * settings.batch]
+def draw_order(labels: NDArray[np.int64], settings: FprSettings, epoch: int) -> NDArray[np.int64]:
+    """Which candidates an epoch looks at, and in which order."""
+    return draw_epoch(labels, settings.negatives, np.random.default_rng((settings.seed, 0, epoch)))
+
+
+def draw_batch(
+    candidates: Candidates, chosen: NDArray[np.int64], settings: FprSettings, step: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Inputs of the network by name, and labels (N,), of the chosen candidates."""
     rng = np.random.default_rng((settings.seed, 1, step))
     patches, boxes = zip(
         *(
@@ -157,6 +166,6 @@ def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def describe_run(settings: FprSettings, found: Found, stack_iou: float) -> dict[str, Any]:
     """What decides the weights: every setting but how often they are saved, the cases and what was found in them."""
     record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
-    record["imagenet"] = None if settings.imagenet is None else str(settings.imagenet)
+    record["imagenet"] = file_digest(settings.imagenet)
     cases = case_digests(found)
     return cast(dict[str, Any], json.loads(json.dumps(record | {"stack_iou": stack_iou, "cases": cases})))

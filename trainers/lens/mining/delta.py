@@ -71,7 +71,11 @@ class DeltaChoice:
 def collect_pairs(
     cases: Sequence[GridCase], found: Mapping[str, SliceBoxes], embedding: Embedding, theta: float = THETA
 ) -> Pairs:
-    """Match validation patients as the mining does, and look up which matches are right.
+    """Match validation patients, and look up which matches are right.
+
+    The patients are labelled in full and every volume counts as one without labels, so that few patients give many
+    pairs. In the mining fewer lesions are labelled, and those labelled in a volume are not matched there: how precise
+    it is, `lnsdk.trainers.lens.mining.measure` says.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.trainers.common.cases import GridCase
-from lnsdk.trainers.common.evaluation_report import DATA_KIND
+from lnsdk.trainers.common.evaluation_report import SIMULATED
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.lens.mining.matching import Match, person
 from lnsdk.trainers.lens.mining.mine import Mined
@@ -253,7 +253,7 @@ def as_markdown(qualities: Sequence[Quality], title: str) -> str:
     lines = [
         f"# {title}",
         "",
-        f"Measured on {DATA_KIND} with labels removed. Brackets: 95 % intervals from bootstrapping patients.",
+        f"Measured on {SIMULATED} with labels removed. Brackets: 95 % intervals from bootstrapping patients.",
         "",
         "| strategy | precision | right of mined | recall | recovered of removed |",
         "|---|---|---|---|---|",
@@ -274,7 +274,7 @@ def as_json(qualities: Sequence[Quality], title: str) -> dict[str, Any]:
         row |= {"precision": _number(quality.precision), "recall": _number(quality.recall)}
         intervals = ("precision_interval", "recall_interval")
         rows.append(row | {name: [_number(end) for end in row[name]] for name in intervals})
-    return {"title": title, "data": DATA_KIND, "bootstraps_over_patients": BOOTSTRAPS, "strategies": rows}
+    return {"title": title, "data": SIMULATED, "bootstraps_over_patients": BOOTSTRAPS, "strategies": rows}
 
 
 def write_quality(qualities: Sequence[Quality], folder: Path, title: str) -> None:

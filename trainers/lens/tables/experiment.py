@@ -10,12 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lnsdk.metrics import HIT_OVERLAP, froc, froc_by_group
-from lnsdk.ops.slices import Ranges
-from lnsdk.pipelines.false_positives import reduce_false_positives
 from lnsdk.pipelines.proposals import Stacks, stack_slices
 from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.common.cases import GridCase, read_set
@@ -23,31 +20,30 @@ from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.samples import Dataset
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.fpr.settings import boxes_of as boxes_of_network
 from lnsdk.trainers.lens.fpr.train import train_fpr
-from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, select_slices
+from lnsdk.trainers.lens.inference import VolumeRegions, find_regions, pool_networks, rescored, select_slices
 from lnsdk.trainers.lens.mining.distillation import distil, draw_transforms
 from lnsdk.trainers.lens.mining.mine import Level, MiningSettings, count, mine, on_labelled_slices, relabel
 from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
 from lnsdk.trainers.lens.organs import train_organs
-from lnsdk.trainers.lens.settings import detector_settings
+from lnsdk.trainers.lens.settings import LensSettings, detector_settings
 from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
-from lnsdk.trainers.lens.tables.recipes import JOINT, UNIVERSAL, LabelSource, Recipe, Row
+from lnsdk.trainers.lens.tables.recipes import DISTILLING, JOINT, UNIVERSAL, LabelSource, Recipe, Row
 from lnsdk.trainers.lens.tables.results import DIGITS, RowResult, curve_fields
 from lnsdk.trainers.lens.tables.scale import Scale
-from lnsdk.trainers.lens.train import train
-from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
+from lnsdk.trainers.lens.train import describe_settings, train
 from lnsdk.trainers.networks.lens import Lens
-
-FPR_BATCH = 8
-"""Patches that false-positive reduction looks at at once."""
 
 UNIVERSAL_SET, *SINGLE_SETS = (scope.name for scope in SCOPES)
 """The partially labelled data set, and the fully labelled ones of a single type."""
 
 MINED: tuple[Level, ...] = ("cross_slice", "intra_patient", "cross_dataset", "unlabelled")
 """Label sources that are the strategies of section V, each with all before it."""
+
+
+METHOD = ("proposal", "one_stage", "domain_attention", "wide_augmentation")
+"""Settings that a recipe decides."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,13 @@ def open_experiment(folder: Path, scale: Scale, seed: int) -> Experiment:
 
 def trained(experiment: Experiment, recipe: Recipe) -> Lens:
     """The network of a recipe, trained if it is not there yet."""
-    changes = {name: getattr(recipe, name) for name in ("proposal", "one_stage", "domain_attention")}
-    settings = replace(experiment.scale.training, seed=experiment.seed, organs=organs(experiment), **changes)
-    return train(settings, datasets(experiment, recipe), experiment.own / recipe.name)
+    return train(training_settings(experiment, recipe), datasets(experiment, recipe), experiment.own / recipe.name)
+
+
+def training_settings(experiment: Experiment, recipe: Recipe) -> LensSettings:
+    """What the training of a recipe does."""
+    changes = {name: getattr(recipe, name) for name in METHOD}
+    return replace(experiment.scale.training, seed=experiment.seed, organs=organs(experiment), **changes)
 
 
 def organs(experiment: Experiment) -> Path:
@@ -124,29 +124,47 @@ def only_lesions(case: GridCase) -> GridCase:
     """A case of which only the labelled lesions teach: everything else is ignored (Table V, positive pooling)."""
     depth, height, width = case.grid.shape
     whole = np.array([[-0.5, -0.5, -0.5, width - 0.5, height - 0.5, depth - 0.5]], np.float32)
-    slices = np.unique(case.labels.boxes[:, 0]).astype(np.int64)
-    return relabel(case, replace(case.labels, ignored=whole, slices=slices))
+    return relabel(case, replace(case.labels, ignored=whole, slices=np.zeros(0, np.int64)))
 
 
 def universal_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels]:
-    """Labels of every case of the universal set, kept in a file once they were made."""
-    if not _label_file(experiment, source).exists():
+    """Labels of every case of the universal set, kept in a file once they were made for these cases."""
+    kept = _kept_labels(experiment, source)
+    if kept is None:
         for name, labels in _make_labels(experiment, source).items():
-            _keep_labels(_label_file(experiment, name), labels)
-    content = json.loads(_label_file(experiment, source).read_text())
-    return {name: Labels.of(**record) for name, record in content.items()}
+            _keep_labels(experiment, name, labels)
+        kept = _kept_labels(experiment, source)
+        assert kept is not None
+    return kept
 
 
 def _label_file(experiment: Experiment, source: LabelSource) -> Path:
     return experiment.own / "labels" / f"{source}.json"
 
 
-def _keep_labels(path: Path, labels: Mapping[str, Labels]) -> None:
+def _kept_labels(experiment: Experiment, source: LabelSource) -> Mapping[str, Labels] | None:
+    """Labels in a file, None where there are none or they were made for other cases."""
+    path = _label_file(experiment, source)
+    if not path.exists():
+        return None
+    content = json.loads(path.read_text())
+    if content["cases"] != _fingerprints(experiment):
+        return None
+    return {name: Labels.of(**record) for name, record in content["labels"].items()}
+
+
+def _keep_labels(experiment: Experiment, source: LabelSource, labels: Mapping[str, Labels]) -> None:
     """Write labels to a file that is whole or not there."""
+    path = _label_file(experiment, source)
     path.parent.mkdir(parents=True, exist_ok=True)
+    records = {name: each.record() for name, each in labels.items()}
     partial_file = path.with_suffix(".partial")
-    partial_file.write_text(json.dumps({name: each.record() for name, each in labels.items()}))
+    partial_file.write_text(json.dumps({"cases": _fingerprints(experiment), "labels": records}))
     partial_file.replace(path)
+
+
+def _fingerprints(experiment: Experiment) -> dict[str, str]:
+    return {case.name: case.fingerprint for case in experiment.train[UNIVERSAL_SET]}
 
 
 def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[LabelSource, Mapping[str, Labels]]:
@@ -176,7 +194,7 @@ def _mined(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[LabelSo
         replace(experiment.scale.embedding, seed=experiment.seed),
     )
     delta = 0.0 if embedding.delta is None else embedding.delta.delta
-    found = find_boxes(network, cases, detector)
+    found = find_boxes(network, cases, detector, experiment.own / "mining" / "found.npz")
     mined = mine_labels(experiment.own / "mining", cases, found, embedding, MiningSettings("unlabelled", delta))
     as_truth = MiningSettings("unlabelled", delta, uncertain_as_lesions=True)
     uncertain = mine(cases, found.pooled, found.specialists, embedding, as_truth).labels
@@ -184,8 +202,8 @@ def _mined(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[LabelSo
 
 
 def _distilled(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[str, Labels]:
-    """Labels after data distillation with the network that was trained on the universal set alone."""
-    network = trained(experiment, UNIVERSAL)
+    """Labels after data distillation with a network that was trained on the universal set alone."""
+    network = trained(experiment, DISTILLING)
     settings = experiment.settings(1)
     rng = np.random.default_rng((experiment.seed, len(cases)))
     labels = {}
@@ -243,29 +261,13 @@ def false_positive_reduction(experiment: Experiment, recipe: Recipe) -> Callable
     """Train the second network on what a recipe's network finds in the universal set; from 3D boxes to their eq. 4."""
     cases = with_labels(experiment.train[UNIVERSAL_SET], universal_labels(experiment, recipe.labels))
     network = trained(experiment, recipe)
-    pooled = find_boxes(network, cases, experiment.settings(network.experts)).pooled
+    keep = experiment.own / f"{recipe.name}.fpr" / "found.npz"
+    pooled = find_boxes(network, cases, experiment.settings(network.experts), keep).pooled
     settings = replace(experiment.scale.reduction, seed=experiment.seed)
     found = [(case, pooled[case.name]) for case in cases]
     stack_iou = experiment.settings(1).stack_iou
     reduction = train_fpr(settings, found, stack_iou, experiment.own / f"{recipe.name}.fpr")
     return partial(rescored, reduction)
-
-
-@torch.no_grad()
-def rescored(network: FalsePositiveNetwork, case: GridCase, stacks: Stacks) -> Stacks:
-    """3D boxes of a case with the scores of eq. 4."""
-    settings = network.shape.settings(boxes_of_network(network.shape), threshold=0.0)
-
-    def read(ranges: Ranges) -> NDArray[np.float32]:
-        z, y, x = (slice(*span) for span in ranges)
-        return np.asarray(case.grid[z, y, x], np.float32)
-
-    def run(inputs: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        logits = network(**{name: torch.from_numpy(values) for name, values in inputs.items()})
-        return {"scores": logits.sigmoid().numpy()}
-
-    depth, height, width = case.grid.shape
-    return reduce_false_positives(stacks, read, (depth, height, width), run, settings, FPR_BATCH)
 
 
 def _regions(networks: Sequence[Lens], case: GridCase, settings: Settings) -> VolumeRegions:
@@ -288,7 +290,7 @@ def _result(
         row=row.name,
         seed=experiment.seed,
         test=test_digest(experiment.test),
-        settings=json.loads(json.dumps(asdict(experiment.scale.training), default=str)),
+        settings={recipe.name: describe_settings(training_settings(experiment, recipe)) for recipe in row.recipes},
         **curve_fields(curve),
         by_type={name: round(by_type[name].mean_sensitivity, DIGITS) for name in sorted(by_type)},
         milliseconds_per_slice=round(milliseconds, 2),

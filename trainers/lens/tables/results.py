@@ -30,8 +30,8 @@ class RowResult:
         Of weights, sampling and augmentation.
     test : str
         Digest of the test volumes and their lesions: only results of one test set can be compared.
-    settings : mapping
-        What decided the weights.
+    settings : mapping of str to mapping
+        Name of a recipe to the settings that decided its weights.
     volumes, lesions : int
         Size of the test set.
     false_positives, sensitivity : tuple of float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,5 +65,11 @@ def write_tables(results: Path) -> None:
 
 
 def read_results(results: Path, rows: Sequence[Row]) -> Results:
-    """Results of some rows by their labels, for all seeds that were run."""
-    return {row.label: [read_result(path) for path in sorted(results.glob(f"{row.name}.seed*.json"))] for row in rows}
+    """Results of some rows by their labels, for all seeds that were run.
+
+    Only results of one test set can be compared: those of the set that most of them have are taken.
+    """
+    every = {row.label: [read_result(path) for path in sorted(results.glob(f"{row.name}.seed*.json"))] for row in rows}
+    tests = Counter(result.test for of_row in every.values() for result in of_row)
+    common = max(tests, key=lambda test: tests[test], default="")
+    return {label: [result for result in of_row if result.test == common] for label, of_row in every.items()}

@@ -16,7 +16,7 @@ from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.lens.fpr.checkpoint import load_fpr
 from lnsdk.trainers.lens.fpr.samples import collect_candidates
 from lnsdk.trainers.lens.fpr.settings import FprSettings, edge, paper
-from lnsdk.trainers.lens.fpr.train import CHECKPOINT, draw_batch, focal_loss, learning_rate, train_fpr
+from lnsdk.trainers.lens.fpr.train import CHECKPOINT, draw_batch, draw_order, focal_loss, learning_rate, train_fpr
 from tests.trainers.lens.fpr.tiny import TINY
 
 Found = list[tuple[GridCase, SliceBoxes]]
@@ -81,7 +81,8 @@ def test_twice_interrupted_training_ends_with_the_same_weights(found: Found, tmp
 def test_it_learns_to_tell_lesions_apart(found: Found, tmp_path: Path) -> None:
     chosen = settings(epochs=25, cuts=(20,), learning_rate=1e-2)
     network = train_fpr(chosen, found, 0.3, tmp_path)
-    inputs, labels = draw_batch(collect_candidates(found, chosen, 0.3), chosen, 10_000)
+    candidates = collect_candidates(found, chosen, 0.3)
+    inputs, labels = draw_batch(candidates, draw_order(candidates.labels, chosen, 400)[:24], chosen, 10_000)
     with torch.no_grad():
         scores = network(**inputs)[:, 0].sigmoid()
     assert scores[labels == 1].min() > scores[labels == 0].max()
@@ -108,8 +109,9 @@ def test_checkpoint_of_another_run_is_refused(found: Found, tmp_path: Path) -> N
 def test_batches_have_one_true_positive_in_three(found: Found) -> None:
     chosen = settings()
     candidates = collect_candidates(found, chosen, 0.3)
-    labels = torch.cat([draw_batch(candidates, chosen, step)[1] for step in (0, 1)])
+    _, labels = draw_batch(candidates, draw_order(candidates.labels, chosen, 0), chosen, 0)
     assert (len(labels), int(labels.sum())) == (24, 8)
+    assert draw_order(candidates.labels, chosen, 0).tolist() != draw_order(candidates.labels, chosen, 1).tolist()
 
 
 def test_rate_is_cut_after_epochs() -> None:
