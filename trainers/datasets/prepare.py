@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from lnsdk.trainers.common import cases, grid
 from lnsdk.trainers.common.cases import SET, GridCase, Origin, store, stored_fingerprint, write_set
-from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.grid import GRID_SPACING, GridFrame, grid_frame, read_grid, sections
 from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.parallel import in_parallel
@@ -180,49 +179,6 @@ def grid_truth(rows: GridRows, annotations: Annotations, name: str) -> Truth:
         np.ones(len(lesions), bool),
         rows.boxes,
         owners,
-    )
-
-
-def evaluation_case(recording: Recording) -> EvaluationCase:
-    """Read a fully labelled recording as a volume to evaluate a detector on.
-
-    Parameters
-    ----------
-    recording : Recording
-        Whose annotations are whole: of any reader but `read_deeplesion`.
-
-    Returns
-    -------
-    EvaluationCase
-        Boxes cover each lesion on all its slices; its diameter is the longer side of its largest box in a slice.
-
-    Raises
-    ------
-    ValueError
-        When only key slices are annotated.
-    InputError
-        When the recording cannot be read.
-    """
-    volume, annotations = recording.load()
-    if not annotations.whole:
-        raise ValueError(f"recording must be labelled on all slices, {recording.name} is on its key slices only")
-    boxes = np.zeros((len(annotations.types), 6), np.float32)
-    diameters = np.zeros(len(annotations.types))
-    for lesion in range(len(boxes)):
-        rows = annotations.boxes[annotations.lesion == lesion]
-        boxes[lesion, [2, 5]] = rows[:, 0].min() - 0.5, rows[:, 0].max() + 0.5
-        boxes[lesion, :2], boxes[lesion, 3:5] = rows[:, 1:3].min(axis=0), rows[:, 3:5].max(axis=0)
-        diameters[lesion] = ((rows[:, 3:5] - rows[:, 1:3]) * volume.spacing[:2]).max()
-    return EvaluationCase(
-        id=recording.name,
-        volume=volume,
-        boxes=boxes,
-        types=annotations.types,
-        diameters=diameters,
-        ignored=np.zeros((0, 6), np.float32),
-        kind="real",
-        seed=0,
-        patient=recording.patient,
     )
 
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.datasets.deeplesion import read_deeplesion, read_deeplesion_3d
-from lnsdk.trainers.datasets.prepare import evaluation_case
 from tests.trainers.datasets.made import BODY, BRIGHT, SPACING, assert_on_bright_voxels, body, brightness, on_grid
 
 SERIES = "000001_02_03"
@@ -215,20 +214,18 @@ def test_3d_boxes_lie_on_the_bright_voxels_of_every_slice(tmp_path: Path) -> Non
     assert [brightness(case.grid[z]).max() > 0.5 for z in range(9)] == [z in (3, 4, 5) for z in range(9)]
 
 
-def test_3d_boxes_make_evaluation_cases(tmp_path: Path) -> None:
+def test_3d_boxes_are_the_truth_and_key_slices_are_not(tmp_path: Path) -> None:
     root = data_set(tmp_path)
     boxes = boxes_file(root, {f"{SERIES}_102-110": [[20, 30, 105, 29, 35, 107]], f"{SERIES}_101-104": []})
-    empty, full = (evaluation_case(recording) for recording in read_deeplesion_3d(root, boxes).recordings)
-    assert len(empty.boxes) == 0
-    np.testing.assert_allclose(full.boxes, [[19.5, 29.5, 2.5, 29.5, 35.5, 5.5]])
-    np.testing.assert_allclose(full.diameters, [16.0])
-    assert (full.types, full.kind, full.patient) == (("",), "real", "000001")
-
-
-def test_key_slices_make_no_evaluation_case(tmp_path: Path) -> None:
-    (recording,) = read_deeplesion(data_set(tmp_path)).recordings
-    with pytest.raises(ValueError, match="must be labelled on all slices"):
-        evaluation_case(recording)
+    empty, full = (on_grid(recording, tmp_path) for recording in read_deeplesion_3d(root, boxes).recordings)
+    assert empty.truth is not None
+    assert full.truth is not None
+    assert len(empty.truth.boxes) == 0
+    np.testing.assert_allclose(full.truth.diameters, [16.0])
+    np.testing.assert_allclose(full.truth.boxes[:, [2, 5]], [[2.5, 5.5]])
+    assert (full.truth.types, full.truth.labelled.tolist(), full.patient) == (("",), [True], "000001")
+    (recording,) = read_deeplesion(root).recordings
+    assert on_grid(recording, tmp_path).truth is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import SimpleITK
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.datasets.luna16 import read_luna16, sphere_boxes
-from lnsdk.trainers.datasets.prepare import evaluation_case
 from lnsdk.volume import Geometry
 from tests.trainers.datasets.made import (
     AFFINE,
@@ -81,10 +80,11 @@ def test_nodule_between_two_slices_is_on_the_nearer_one() -> None:
 def test_scans_without_nodules_are_recordings_too(tmp_path: Path) -> None:
     write_scan(tmp_path)
     write_scan(tmp_path, "1.2.3", subset=1)
-    plain, full = (evaluation_case(each) for each in read_luna16(write_table(tmp_path, nodule())).recordings)
-    assert len(plain.boxes) == 0
-    np.testing.assert_allclose(full.diameters, [DIAMETER], rtol=0.01)
-    np.testing.assert_allclose((full.boxes[0, :2] + full.boxes[0, 3:5]) / 2, CENTER[:2], atol=1e-4)
+    plain, full = (on_grid(each, tmp_path) for each in read_luna16(write_table(tmp_path, nodule())).recordings)
+    assert plain.truth is not None
+    assert full.truth is not None
+    assert len(plain.truth.boxes) == 0
+    np.testing.assert_allclose(full.truth.diameters, [DIAMETER], rtol=0.01)
 
 
 def test_a_fifth_of_the_scans_is_for_validation(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from lnsdk.phantom.series import write_series
 from lnsdk.trainers.datasets.lits import read_lits
 from lnsdk.trainers.datasets.masks import connected, slice_boxes
 from lnsdk.trainers.datasets.nih_ln import read_nih_ln
-from lnsdk.trainers.datasets.prepare import evaluation_case
 from tests.trainers.datasets.made import BLOCK_BOXES, assert_on_bright_voxels, blocks, body, image, on_grid, with_blocks
 
 
@@ -57,11 +56,13 @@ def test_nih_ln_boxes_lie_on_the_bright_blocks(tmp_path: Path, labels: str) -> N
     assert (case.name, case.expert) == ("nih_ln-MED_LYMPH_001", "lymph_node")
 
 
-def test_evaluation_case_has_the_boxes_of_the_blocks(tmp_path: Path) -> None:
+def test_truth_has_the_boxes_of_the_blocks(tmp_path: Path) -> None:
     (recording,) = read_lits(write_lits(tmp_path, suffix="nii.gz")).recordings
-    case = evaluation_case(recording)
-    np.testing.assert_allclose(case.boxes, list(BLOCK_BOXES.values()))
-    np.testing.assert_allclose(case.diameters, [10 * 1.6, 5 * 1.6], rtol=1e-6)
+    truth = on_grid(recording, tmp_path).truth
+    assert truth is not None
+    blocks = np.array(list(BLOCK_BOXES.values()))
+    np.testing.assert_allclose(truth.boxes[:, 3:] - truth.boxes[:, :3], (blocks[:, 3:] - blocks[:, :3]) * [2, 2, 1])
+    np.testing.assert_allclose(truth.diameters, [10 * 1.6, 5 * 1.6], rtol=1e-6)
 
 
 def test_parts_that_share_a_corner_are_one_lesion() -> None:

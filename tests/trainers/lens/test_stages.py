@@ -132,7 +132,7 @@ def boxes(dataset_cases: tuple[GridCase, ...], name: str) -> list[list[float]]:
 def test_labels_of_every_source(experiment: Experiment) -> None:
     """What each strategy adds, by hand."""
     universal = {
-        source: datasets(experiment, Recipe("universal", source))[0].cases  # type: ignore[arg-type]
+        source: datasets(experiment, Recipe("universal", source))[0].cases
         for source in ("none", "cross_slice", "intra_patient", "cross_dataset", "unlabelled", "uncertain_as_truth")
     }
     key, three = [[2.0, *BOX]], [[float(z), *BOX] for z in (1, 2, 3)]

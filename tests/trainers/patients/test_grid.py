@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from lnsdk.trainers.common.cases import GridCase, labels_of
-from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.grid import grid_frame, read_grid
 from lnsdk.trainers.common.labels import Truth
 from lnsdk.trainers.common.patients.grid import cut, grid_cases, key_rows, spans
-from lnsdk.trainers.common.patients.make import SeriesCase, evaluation_case, make_patient
+from lnsdk.trainers.common.patients.make import SeriesCase, make_patient
 from lnsdk.trainers.common.patients.plan import PatientPlan
 from lnsdk.trainers.common.simulation import FULL_SCOPE, SCOPES
 from lnsdk.volume import Volume
@@ -156,14 +155,6 @@ def test_fully_labelled_patients_label_every_series() -> None:
     for case in made:
         assert known(case).labelled.all()
         np.testing.assert_array_equal(case.labels.boxes, known(case).rows)
-
-
-def test_evaluation_case_is_the_first_series(made: list[SeriesCase], plan: PatientPlan) -> None:
-    case = evaluation_case(plan, 4)
-    assert isinstance(case, EvaluationCase)
-    assert (case.id, case.kind, case.seed, case.patient) == ("someone-1-1", "phantom", 4, "phantom 7")
-    assert len(case.boxes) == len(case.types) == len(case.diameters) == len(made[0].lesions)
-    np.testing.assert_array_equal(case.volume.voxels, made[0].volume.voxels)
 
 
 def test_spans_by_hand() -> None:

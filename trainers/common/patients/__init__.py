@@ -7,7 +7,7 @@ labelled, on one slice of one series; the single-type sets label all of their ty
 
 from __future__ import annotations
 
-from lnsdk.trainers.common.patients.make import evaluation_case, make_patient
+from lnsdk.trainers.common.patients.make import make_patient
 from lnsdk.trainers.common.patients.plan import PatientPlan, PatientSetPlan, plan_patients
 from lnsdk.trainers.common.patients.prepare import generate, prepare_patients
 from lnsdk.trainers.common.patients.summary import SetSummary, summarize
@@ -16,7 +16,6 @@ __all__ = [
     "PatientPlan",
     "PatientSetPlan",
     "SetSummary",
-    "evaluation_case",
     "generate",
     "make_patient",
     "plan_patients",

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lnsdk.phantom import LesionSpec, LesionTruth, chest_phantom, draw_lesions, insert_lesions
-from lnsdk.trainers.common.evaluation import EvaluationCase
 from lnsdk.trainers.common.patients.course import Seen, choose_marks, follow
 from lnsdk.trainers.common.patients.plan import PatientPlan, PhantomPlan, StudyPlan
 from lnsdk.trainers.common.patients.scan import Frame, lesion_in_series, noisy, place, scan
@@ -99,28 +98,6 @@ def make_patient(plan: PatientPlan, contrast_scale: float = 1.0) -> Iterator[Ser
                 marked=marks or together or ever,
                 ignored=frame.boxes(ignored),
             )
-
-
-def evaluation_case(plan: PatientPlan, seed: int) -> EvaluationCase:
-    """The first series of a patient as the evaluation wants it; `seed` is that of the set it belongs to."""
-    case = next(make_patient(plan))
-    return EvaluationCase(
-        id=case.name,
-        volume=case.volume,
-        boxes=np.array([lesion.box for lesion in case.lesions], np.float32).reshape(-1, 6),
-        types=tuple(lesion.type for lesion in case.lesions),
-        diameters=np.array([lesion.diameter_mm for lesion in case.lesions], np.float32),
-        ignored=case.ignored,
-        kind=plan.kind,
-        seed=seed,
-        patient=patient_label(plan),
-    )
-
-
-def patient_label(plan: PatientPlan) -> str:
-    """Whom the anatomy belongs to; several simulated patients can share a real one's."""
-    anatomy = plan.anatomy
-    return f"phantom {anatomy.seed}" if isinstance(anatomy, PhantomPlan) else anatomy.patient
 
 
 def _anatomy(plan: PatientPlan) -> tuple[Volume, U8, npt.NDArray[np.float32]]:
