@@ -131,9 +131,9 @@ def export_parity(graphs: tuple[ExportGraph, ...]) -> list[str]:
 def report() -> str:
     """The whole of it in Markdown."""
     lines = [f"# LENS presets\n\nOne centre slice of {SIDE} x {SIDE}; image features are reused by its neighbours.\n"]
-    for name, shape, fpr, rois, preset in (
-        ("paper", PAPER, FPR_PAPER, 300, paper),
+    for name, shape, fpr, rois, preset in (  # the smaller first: peak memory never falls
         ("edge", EDGE, FPR_EDGE, 100, edge),
+        ("paper", PAPER, FPR_PAPER, 300, paper),
     ):
         parts = lens_parts(shape, rois)
         lines += [f"## {name}\n", "| part | parameters | multiply-adds |", "|---|--:|--:|"]

@@ -91,11 +91,12 @@ def test_steps_on_one_batch_lower_its_loss(cases: Path, design: str) -> None:
     assert (terms[2] == 0) == (design == "one-stage")
 
 
-def test_interrupted_training_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
+def test_training_that_was_interrupted_twice_ends_with_the_same_weights(cases: Path, tmp_path: Path) -> None:
     chosen = settings(warmup=2, milestones=(0.4, 0.8))
     whole = train(chosen, read(cases), tmp_path / "whole").state_dict()
-    train(chosen, read(cases), tmp_path / "resumed", stop_after=3)
-    assert torch.load(tmp_path / "resumed/checkpoint.ckpt", weights_only=True)["state"]["step"] == 3
+    for stop in (2, 5):
+        train(chosen, read(cases), tmp_path / "resumed", stop_after=stop)
+        assert torch.load(tmp_path / "resumed/checkpoint.ckpt", weights_only=True)["state"]["step"] == stop
     resumed = train(replace(chosen, checkpoint_every=2), read(cases), tmp_path / "resumed").state_dict()
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
