@@ -30,10 +30,11 @@ from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.inference import case_result, find_regions, rescored, stack_regions
 from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings, on_labelled_slices, relabel
+from lnsdk.trainers.lens.mining.uncertain import SIGMA
 from lnsdk.trainers.lens.organs import OrganSettings, load_organs, train_organs
 from lnsdk.trainers.lens.settings import PRESETS as DETECTORS
 from lnsdk.trainers.lens.settings import LensSettings, detector_settings
-from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
+from lnsdk.trainers.lens.stages import find_boxes, find_sigma, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.train import by_expert, train
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
@@ -72,6 +73,9 @@ class Framework:
         alike.
     mining : bool
         Mine missing annotations and train again with them (steps 2 to 4).
+    sigma : float or None
+        Score above which a specialist's box is uncertain (0.5, VI-B); None chooses it on the cases for matching: a
+        small network that was trained briefly gives such scores to little else than false positives.
     delta : float or None
         Distance below which embeddings are of the same lesion; None chooses it on the cases for matching, which a
         simulated set has.
@@ -88,6 +92,7 @@ class Framework:
     detector: LensSettings
     first_share: float
     mining: bool
+    sigma: float | None
     delta: float | None
     embedding: EmbeddingSettings
     reduction: FprSettings | None
@@ -125,6 +130,7 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
         detector=detector,
         first_share=1.0 if name == "paper" else 0.5,
         mining=True,
+        sigma=SIGMA if name == "paper" else None,
         delta=None,
         embedding=EmbeddingSettings(seed=detector.seed),
         reduction=REDUCTIONS[name](**reduction) if fpr else None,
@@ -218,7 +224,11 @@ def mine_cases(
     if delta is None:
         delta = 0.0 if embedding.delta is None else embedding.delta.delta
     found = find_boxes(network, universal, detector, out / "mining" / "found.npz")
-    mined = mine_labels(out / "mining", universal, found, embedding, MiningSettings("unlabelled", delta))
+    sigma = framework.sigma
+    if sigma is None:
+        sigma = find_sigma(out / "embedding", matching, network, detector) if matching else SIGMA
+    mining = MiningSettings("unlabelled", delta, sigma=sigma)
+    mined = mine_labels(out / "mining", universal, found, embedding, mining)
     others = [case for case in cases if case.expert != EXPERTS[0]]
     return [*with_labels(universal, mined.labels), *others], mined.report
 

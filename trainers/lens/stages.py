@@ -30,6 +30,7 @@ from lnsdk.trainers.lens.inference import find_regions, select_slices
 from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_delta_curve
 from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality
 from lnsdk.trainers.lens.mining.mine import Mined, MiningSettings, mine, relabel
+from lnsdk.trainers.lens.mining.sigma import choose_sigma
 from lnsdk.trainers.networks.lens import Lens
 
 PARTS = ("boxes", "scores", "expert_scores", "slices")
@@ -112,11 +113,28 @@ def make_embedding(
     train_embedding(annotated, folder, settings)
     embedding = load_embedding(folder / CHECKPOINT)
     if embedding.delta is None and matching:
-        pairs = collect_pairs(matching, find_boxes(network, matching, detector).pooled, embedding)
+        found = find_boxes(network, matching, detector, folder / "matching.npz").pooled
+        pairs = collect_pairs(matching, found, embedding)
         choice = choose_delta(pairs.distances, pairs.same)
         store_delta(folder / CHECKPOINT, choice)
         draw_delta_curve(folder / "delta.png", pairs, choice, "validation patients")
     return load_embedding(folder / CHECKPOINT)
+
+
+def find_sigma(folder: Path, matching: Sequence[GridCase], network: Lens, detector: Settings) -> float:
+    """Choose sigma on validation patients (V-C, Fig. 5).
+
+    Parameters
+    ----------
+    folder : Path
+        Of the embedding, which keeps the boxes of the same patients; receives `sigma.json`.
+    matching, network, detector
+        As for `make_embedding`.
+    """
+    found = find_boxes(network, matching, detector, folder / "matching.npz").specialists
+    choice = choose_sigma(matching, found)
+    (folder / "sigma.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
+    return choice.sigma
 
 
 def mine_labels(

@@ -112,6 +112,7 @@ def experiment(stub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     cases = {"universal": (case("a", True), case("b", False, study="s2")), **single}
     monkeypatch.setattr(tables, "trained", lambda *_: Lens(4, TINY))
     monkeypatch.setattr(tables, "make_embedding", lambda *_: Embedded())
+    monkeypatch.setattr(tables, "find_sigma", lambda *_: 0.5)
     return Experiment(tmp_path, scale, 0, cases, (), ())
 
 

@@ -154,7 +154,7 @@ class PatientPlan:
     @property
     def routine(self) -> bool:
         """Whether labels are what routine reading leaves (key slices of some lesions) and not whole lesions."""
-        return self.scope.labelled < 1.0
+        return self.scope.labelled < 1.0 or self.role == "validation"
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class PatientSetPlan:
     single : int
         Phantom patients of each single-type training set, with one series each, as in their datasets.
     validation : int
-        Phantom patients for validation, with several studies and series and every lesion labelled.
+        Phantom patients for validation, with several studies and series, labelled as those of the universal training
+        set are.
     test : int
         Phantom patients for testing, with one series each and every lesion labelled.
     lesions : int
@@ -229,7 +230,7 @@ def _training(plan: PatientSetPlan) -> Iterator[PatientPlan]:
 
 
 def _evaluation(plan: PatientSetPlan, role: Role) -> Iterator[PatientPlan]:
-    """Fully labelled patients; those for validation come again, so that distances of lesions can be measured."""
+    """Patients with every type of lesion; those for validation come again, so that matching can be measured."""
     first, several = first_phantom(role, plan.seed), role == "validation"
     for phantom in range(first, first + (plan.validation if several else plan.test)):
         yield _patient(plan, role, FULL_SCOPE, phantom, several)

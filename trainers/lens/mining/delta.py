@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from lnsdk.pipelines.proposals import SliceBoxes
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.lens.mining.matching import Candidate, Embedding, MinedVolume, by_patient, nearest_annotations
-from lnsdk.trainers.lens.mining.tracklets import THETA, group, outside
+from lnsdk.trainers.lens.mining.mine import propagated
+from lnsdk.trainers.lens.mining.tracklets import THETA
 from lnsdk.trainers.lens.mining.truth import NONE, identity_of_annotation, lesions_of_boxes, truth_of
 
 PRECISION = 0.9
@@ -71,16 +72,13 @@ class DeltaChoice:
 def collect_pairs(
     cases: Sequence[GridCase], found: Mapping[str, SliceBoxes], embedding: Embedding, theta: float = THETA
 ) -> Pairs:
-    """Match validation patients, and look up which matches are right.
-
-    The patients are labelled in full and every volume counts as one without labels, so that few patients give many
-    pairs. In the mining fewer lesions are labelled, and those labelled in a volume are not matched there: how precise
-    it is, `lnsdk.trainers.lens.mining.measure` says.
+    """Match validation patients as the mining does, and look up which matches are right.
 
     Parameters
     ----------
     cases : sequence of GridCase
-        Simulated volumes of patients that no training saw, several studies or series of each.
+        Simulated volumes of patients that no training saw, several studies or series of each, labelled as those that
+        will be mined.
     found : mapping of str to SliceBoxes
         Name of a case to the boxes of all experts.
     embedding : Embedding
@@ -91,11 +89,10 @@ def collect_pairs(
     Returns
     -------
     Pairs
-        One for each tracklet whose patient has an annotation in another volume. Every volume takes part as if it had
-        no annotation itself, so that lesions annotated everywhere, as validation lesions are, count as well.
+        One for each tracklet that no annotation of its volume owns and whose patient has one in another volume.
     """
     distances, same = [], []
-    for patient in by_patient([_unlabelled(case, found[case.name], theta) for case in cases]):
+    for patient in by_patient([propagated(case, found[case.name], theta) for case in cases]):
         for candidate in nearest_annotations(patient, embedding):
             distances.append(candidate.distance)
             same.append(_is_same(patient, candidate))
@@ -198,12 +195,6 @@ def draw_delta_curve(path: Path, pairs: Pairs, choice: DeltaChoice, title: str) 
     axis.set_xlim(left=0)
     axis.legend(loc="lower right")
     figure.savefig(path, dpi=110)
-
-
-def _unlabelled(case: GridCase, found: SliceBoxes, theta: float) -> MinedVolume:
-    """A volume all of whose tracklets are free."""
-    tracklets = group(outside(found, case.labels.ignored), theta)
-    return MinedVolume(case, case.labels, tracklets, np.arange(len(tracklets)))
 
 
 def _is_same(patient: Sequence[MinedVolume], candidate: Candidate) -> bool:

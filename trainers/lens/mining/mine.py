@@ -177,7 +177,7 @@ def mine(
     """
     _check(cases, found, specialists, embedding, settings)
     stages: dict[Level, dict[str, Labels]] = {"none": {case.name: on_labelled_slices(case.labels) for case in cases}}
-    volumes = [_propagated(case, found[case.name], settings.theta) for case in cases]
+    volumes = [propagated(case, found[case.name], settings.theta) for case in cases]
     matches: list[Match] = []
     if settings.runs("cross_slice"):
         stages["cross_slice"] = {volume.case.name: on_labelled_slices(volume.labels) for volume in volumes}
@@ -244,7 +244,7 @@ def _check(
         raise ValueError(f"embedding must describe lesions for level {settings.level!r}, got None")
 
 
-def _propagated(case: GridCase, found: SliceBoxes, theta: float) -> MinedVolume:
+def propagated(case: GridCase, found: SliceBoxes, theta: float = THETA) -> MinedVolume:
     """A volume after cross-slice box propagation."""
     tracklets = group(outside(found, case.labels.ignored), theta)
     owner = owners(tracklets, case.labels, theta)

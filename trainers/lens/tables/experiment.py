@@ -28,7 +28,7 @@ from lnsdk.trainers.lens.mining.truth import truth_of
 from lnsdk.trainers.lens.mining.wang import propagate_to_neighbours
 from lnsdk.trainers.lens.organs import train_organs
 from lnsdk.trainers.lens.settings import LensSettings, detector_settings
-from lnsdk.trainers.lens.stages import find_boxes, make_embedding, mine_labels, with_labels
+from lnsdk.trainers.lens.stages import find_boxes, find_sigma, make_embedding, mine_labels, with_labels
 from lnsdk.trainers.lens.tables.recipes import DISTILLING, JOINT, UNIVERSAL, LabelSource, Recipe, Row
 from lnsdk.trainers.lens.tables.results import DIGITS, RowResult, curve_fields
 from lnsdk.trainers.lens.tables.scale import Scale
@@ -194,9 +194,11 @@ def _mined(experiment: Experiment, cases: Sequence[GridCase]) -> Mapping[LabelSo
         replace(experiment.scale.embedding, seed=experiment.seed),
     )
     delta = 0.0 if embedding.delta is None else embedding.delta.delta
+    sigma = find_sigma(experiment.own / "embedding", experiment.matching, network, detector)
     found = find_boxes(network, cases, detector, experiment.own / "mining" / "found.npz")
-    mined = mine_labels(experiment.own / "mining", cases, found, embedding, MiningSettings("unlabelled", delta))
-    as_truth = MiningSettings("unlabelled", delta, uncertain_as_lesions=True)
+    settings = MiningSettings("unlabelled", delta, sigma=sigma)
+    mined = mine_labels(experiment.own / "mining", cases, found, embedding, settings)
+    as_truth = replace(settings, uncertain_as_lesions=True)
     uncertain = mine(cases, found.pooled, found.specialists, embedding, as_truth).labels
     return {**{level: mined.stages[level] for level in MINED}, "uncertain_as_truth": uncertain}
 

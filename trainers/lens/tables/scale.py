@@ -54,7 +54,7 @@ class Scale:
 
 SCALES = {
     "edge": Scale(
-        PatientSetPlan(patients=32, single=12, validation=6, test=48, lesions=10, reach_mm=30.0),
+        PatientSetPlan(patients=32, single=12, validation=16, test=48, lesions=10, reach_mm=30.0),
         edge(
             shape=THIN,
             steps=3500,

@@ -65,7 +65,10 @@ def test_wrong_arguments_are_refused(distances: list[float], same: list[bool], l
 
 
 def test_pairs_are_those_that_mining_would_match() -> None:
-    """Both studies annotate lesion one (x = 10); in study 2 the detector finds it, lesion two and nothing at x = 12."""
+    """Study 1 annotates lesion one (x = 10); in study 2 the detector finds it, lesion two and nothing at x = 12.
+
+    What study 2 annotates itself is not matched there.
+    """
     lesions = Truth.of(
         [[10, 10, 4.5, 20, 20, 5.5], [40, 10, 4.5, 50, 20, 5.5]],
         ["liver"] * 2,
@@ -76,11 +79,13 @@ def test_pairs_are_those_that_mining_would_match() -> None:
         [0, 1],
     )
     labels = Labels.of([square(5)], [0], ["liver"])
-    cases = [case("a", labels, lesions, study="1"), case("b", labels, lesions, study="2")]
+    cases = [case("a", labels, lesions, study="1"), case("b", Labels.of(), lesions, study="2")]
     boxes = {"a": found(), "b": found([square(5, 11), square(5, 40), square(8, 12)])}
     pairs = collect_pairs(cases, boxes, by_left_edge)
     assert pairs.distances.tolist() == [1, 2, 30]
     assert pairs.same.tolist() == [True, False, False]
+    both = [cases[0], case("b", labels, lesions, study="2")]
+    assert collect_pairs(both, boxes, by_left_edge).distances.tolist() == [2, 30]
 
 
 @pytest.mark.parametrize("distances", [DISTANCES, []])
