@@ -24,7 +24,7 @@ from lnsdk.trainers.common.simulation import SCOPES, CasePlan, check_seed, evalu
 from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
 from lnsdk.trainers.lens.card import Trained, model_card
 from lnsdk.trainers.lens.checkpoint import first_line
-from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.train import train_fpr

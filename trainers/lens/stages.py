@@ -18,14 +18,8 @@ from lnsdk.pipelines.settings import Settings
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
 from lnsdk.trainers.common.progress import TrainingProgress
-from lnsdk.trainers.lens.embedding import (
-    CHECKPOINT,
-    EmbeddingSettings,
-    LesionEmbedding,
-    load_embedding,
-    store_delta,
-    train_embedding,
-)
+from lnsdk.trainers.lens.embedding.train import CHECKPOINT, EmbeddingSettings, train_embedding
+from lnsdk.trainers.lens.embedding.use import LesionEmbedding, load_embedding, store_delta
 from lnsdk.trainers.lens.inference import find_regions, select_slices
 from lnsdk.trainers.lens.mining.delta import choose_delta, collect_pairs, draw_delta_curve
 from lnsdk.trainers.lens.mining.measure import measure_mining, write_quality

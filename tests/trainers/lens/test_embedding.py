@@ -10,20 +10,9 @@ import torch
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import UNKNOWN, Labels
-from lnsdk.trainers.lens.embedding import (
-    UNKNOWN_TYPE,
-    EmbeddingSettings,
-    LesionEmbedding,
-    draw_batch,
-    embed,
-    jitter,
-    load_embedding,
-    pair_loss,
-    scan,
-    store_delta,
-    train_embedding,
-    view,
-)
+from lnsdk.trainers.lens.embedding.train import UNKNOWN_TYPE, EmbeddingSettings, draw_batch, pair_loss, train_embedding
+from lnsdk.trainers.lens.embedding.use import LesionEmbedding, embed, load_embedding, store_delta
+from lnsdk.trainers.lens.embedding.views import jitter, scan, view
 from lnsdk.trainers.lens.mining.delta import choose_delta
 from lnsdk.trainers.networks.embedding import EmbeddingNetwork, EmbeddingShape
 

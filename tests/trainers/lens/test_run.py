@@ -15,7 +15,7 @@ from lnsdk.trainers.common.patients import plan as planning
 from lnsdk.trainers.lens import organs
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens import settings as lens_settings
-from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.mining.mine import MiningSettings
 from lnsdk.trainers.lens.organs import OrganSettings

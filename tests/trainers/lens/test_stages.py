@@ -14,7 +14,7 @@ from lnsdk.trainers.common.labels import Labels, Truth
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.lens import run as lens_run
 from lnsdk.trainers.lens import stages
-from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
 from lnsdk.trainers.lens.inference import SliceRegions, VolumeRegions
 from lnsdk.trainers.lens.mining.delta import DeltaChoice

@@ -18,7 +18,7 @@ class Embedding(Protocol):
     """Describes lesions so that the same lesion in another volume of its patient is near (LENS V-B).
 
     Any callable with this signature serves, such as a network of the user's own; the project's is
-    `lnsdk.trainers.lens.embedding.LesionEmbedding`. A threshold delta belongs to the embedding it was chosen for.
+    `lnsdk.trainers.lens.embedding.use.LesionEmbedding`. A threshold delta belongs to the embedding it was chosen for.
     """
 
     def __call__(self, grid: NDArray[np.float16], rows: Rows, /) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lnsdk.trainers.common.patients import PatientSetPlan
-from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction_edge
 from lnsdk.trainers.lens.organs import OrganSettings

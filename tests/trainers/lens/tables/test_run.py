@@ -9,7 +9,7 @@ import pytest
 from lnsdk.trainers.common.patients import PatientSetPlan
 from lnsdk.trainers.common.patients import plan as planning
 from lnsdk.trainers.lens import organs, settings
-from lnsdk.trainers.lens.embedding import EmbeddingSettings
+from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr import settings as fpr_settings
 from lnsdk.trainers.lens.fpr.settings import edge as reduction
 from lnsdk.trainers.lens.mining.mine import MiningSettings

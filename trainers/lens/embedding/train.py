@@ -1,4 +1,4 @@
-"""Training of the lesion embedding, read from top to bottom: settings, views, batches, losses, loop, use.
+"""Training of the lesion embedding, read from top to bottom: settings, loop, losses, batches.
 
 It stands in for LesaNet (LENS V-B) and learns from annotations alone: their type, their place in the volume, and that
 two augmented views of a lesion are nearer to each other than to anything else.
@@ -18,38 +18,18 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, smooth_l1_loss
+from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
-from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.labels import UNKNOWN
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
-from lnsdk.trainers.common.samples import NOISE_HU, read_slices
 from lnsdk.trainers.common.schedule import stepped_rate
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
-from lnsdk.trainers.lens.mining.delta import DeltaChoice
+from lnsdk.trainers.lens.checkpoint import restore, save
+from lnsdk.trainers.lens.embedding.views import Scan, center_of, jitter, scan, stack_views, view
 from lnsdk.trainers.lens.mining.matching import key_rows, person
-from lnsdk.trainers.lens.mining.tracklets import Rows, apart
+from lnsdk.trainers.lens.mining.tracklets import apart
 from lnsdk.trainers.networks.embedding import EmbeddingNetwork, EmbeddingShape, LesionViews
-
-CLOSE = 48
-"""Side of the close view in pixels."""
-
-RIM = 1.5
-"""Side of the close view over the lesion's longer side."""
-
-LEAST_SIDE = 16
-"""Least side of the close view in grid pixels: 13 mm, within which the smallest lesions differ in size."""
-
-CONTEXT = 96
-"""Side of the context view in pixels of `COARSE` grid pixels."""
-
-COARSE = 4
-"""Grid pixels of a context pixel: 3.2 mm, so the view covers 307 mm, most of a chest."""
-
-CONTEXT_STEP = 8
-"""Grid slices between the context's slices: 16 mm."""
 
 UNKNOWN_TYPE = -100
 """Class that the cross-entropy leaves out (torch's default)."""
@@ -293,172 +273,12 @@ def draw_batch(
     return Batch(
         stack_views(views),
         torch.tensor([types.index(name) if name in types else UNKNOWN_TYPE for name in names]),
-        torch.tensor(np.stack([_center(row, cases[index].grid.shape) for index, row, _ in drawn]), dtype=torch.float32),
+        torch.tensor(
+            np.stack([center_of(row, cases[index].grid.shape) for index, row, _ in drawn]), dtype=torch.float32
+        ),
         torch.tensor([index for index, _, _ in drawn]),
         torch.tensor([people[person(cases[index])] for index, _, _ in drawn]),
     )
-
-
-def jitter(row: NDArray[np.float32], depth: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Move and resize a box as a detector or another study would: by a slice, 15 % of its size, and a third in size."""
-    size = row[3:] - row[1:3]
-    center = (row[1:3] + row[3:]) / 2 + rng.uniform(-0.15, 0.15, 2) * size
-    half = size / 2 * np.exp(rng.uniform(-0.3, 0.3) + rng.uniform(-0.1, 0.1, 2))
-    z = np.clip(row[0] + rng.integers(-1, 2), 0, depth - 1)
-    return np.array([z, *(center - half), *(center + half)], np.float32)
-
-
-class Scan(NamedTuple):
-    """A volume at both resolutions.
-
-    Attributes
-    ----------
-    grid : ndarray of float16, (z, y, x)
-        Values 0..255.
-    coarse : ndarray of float16, (z, y / 4, x / 4)
-        Means of 4 x 4 pixels of its slices; rows and columns that fill no whole pixel are left out.
-    """
-
-    grid: NDArray[np.float16]
-    coarse: NDArray[np.float16]
-
-
-def scan(grid: NDArray[np.float16]) -> Scan:
-    """A volume with its coarse copy."""
-    depth, height, width = (size // step * step for size, step in zip(grid.shape, (1, COARSE, COARSE), strict=True))
-    blocks = grid[:, :height, :width].reshape(depth, height // COARSE, COARSE, width // COARSE, COARSE)
-    return Scan(grid, blocks.mean(axis=(2, 4), dtype=np.float32).astype(np.float16))
-
-
-def view(volume: Scan, row: NDArray[np.float32], rng: np.random.Generator | None = None) -> LesionViews:
-    """What the network sees of one box, as a batch of one.
-
-    Parameters
-    ----------
-    volume : Scan
-        Where the box lies.
-    row : ndarray of float32, (5,)
-        z, x1, y1, x2, y2.
-    rng : Generator, optional
-        Adds noise to the pictures and to the place.
-
-    Returns
-    -------
-    LesionViews
-    """
-    z, grid = int(row[0]), volume.grid
-    center, size = (row[1:3] + row[3:]) / 2, np.maximum(row[3:] - row[1:3], 1.0)
-    side = max(LEAST_SIDE, round(RIM * float(size.max())))
-    close = torch.from_numpy(_window(grid, z + np.arange(-1, 2), center, side))[None]
-    close = interpolate(close, size=(CLOSE, CLOSE), mode="bilinear", align_corners=False, antialias=True)
-    wide = _window(volume.coarse, z + np.arange(-1, 2) * CONTEXT_STEP, (center + 0.5) / COARSE - 0.5, CONTEXT)
-    context = torch.from_numpy(wide)[None]
-    place = 2 * _center(row, grid.shape)[:2] - 1
-    if rng is not None:
-        place = place + rng.uniform(-0.06, 0.06, 2)
-        close, context = _noisy(close, rng), _noisy(context, rng)
-    sizes = np.log(size * GRID_SPACING[:2]) - np.log(15.0)
-    measures = torch.tensor(np.concatenate((place, sizes)), dtype=torch.float32)[None]
-    return LesionViews(close, context, measures)
-
-
-def stack_views(views: Sequence[LesionViews]) -> LesionViews:
-    """Batches of one as one batch."""
-    return LesionViews(*(torch.cat(parts) for parts in zip(*views, strict=True)))
-
-
-def embed(network: EmbeddingNetwork, grid: NDArray[np.float16], rows: Rows, batch: int = 64) -> NDArray[np.float32]:
-    """Describe boxes of a volume.
-
-    Parameters
-    ----------
-    network : EmbeddingNetwork
-        In evaluation mode.
-    grid : ndarray of float16, (z, y, x)
-        Values 0..255.
-    rows : ndarray of float32, (N, 5)
-        z (a whole number), x1, y1, x2, y2.
-    batch : int
-        Boxes that the network sees at once.
-
-    Returns
-    -------
-    ndarray of float32, (N, D)
-        L2-normalised.
-
-    Raises
-    ------
-    ValueError
-        When `rows` has another shape or a box lies on no slice of the grid.
-    """
-    rows = np.asarray(rows, np.float32)
-    if rows.ndim != 2 or rows.shape[1] != 5:
-        raise ValueError(f"rows must be z, x1, y1, x2, y2: expected shape (N, 5), got {rows.shape}")
-    if not ((rows[:, 0] >= 0) & (rows[:, 0] < len(grid))).all():
-        raise ValueError(f"rows must lie on slices 0 to {len(grid) - 1} of the grid")
-    parts = [np.zeros((0, network.shape.dimensions), np.float32)]
-    device = next(network.parameters()).device
-    volume = scan(grid)
-    for start in range(0, len(rows), batch):
-        views = stack_views([view(volume, row) for row in rows[start : start + batch]])
-        with torch.inference_mode():
-            parts.append(network(LesionViews(*(part.to(device) for part in views))).cpu().numpy())
-    return np.concatenate(parts)
-
-
-@dataclass(frozen=True, eq=False)
-class LesionEmbedding:
-    """The project's embedding, as the mining calls it (`lnsdk.trainers.lens.mining.matching.Embedding`).
-
-    Attributes
-    ----------
-    network : EmbeddingNetwork
-        Trained.
-    delta : DeltaChoice or None
-        The threshold that was chosen for it.
-    """
-
-    network: EmbeddingNetwork
-    delta: DeltaChoice | None = None
-
-    def __call__(self, grid: NDArray[np.float16], rows: Rows, /) -> NDArray[np.float32]:
-        """Describe boxes of a volume: see `embed`."""
-        return embed(self.network, grid, rows)
-
-
-def store_delta(path: Path, choice: DeltaChoice) -> None:
-    """Store the threshold in the checkpoint of the embedding that it was chosen for.
-
-    Raises
-    ------
-    InputError
-        ``checkpoint`` when the file is damaged.
-    """
-    content = read_checkpoint(path)
-    partial = path.with_suffix(".partial")
-    torch.save(content | {"delta": choice.record()}, partial)
-    partial.replace(path)
-
-
-def load_embedding(path: Path) -> LesionEmbedding:
-    """Read an embedding, with its threshold if one was chosen.
-
-    Raises
-    ------
-    InputError
-        ``checkpoint`` when the file is damaged or something else.
-    """
-    content = read_checkpoint(path)
-    try:
-        shape = content["shape"]
-        windows = tuple((float(low), float(high)) for low, high in shape["windows"])
-        names = {name: tuple(shape[name]) for name in ("types", "channels")}
-        network = EmbeddingNetwork(EmbeddingShape(**(shape | names | {"windows": windows})))
-        network.load_state_dict(content["network"])
-        delta = content.get("delta")
-        return LesionEmbedding(network.eval(), None if delta is None else DeltaChoice(**delta))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError("checkpoint", f"{path} is no checkpoint of an embedding: {first_line(error)}") from error
 
 
 def _draw_places(
@@ -477,22 +297,3 @@ def _draw_places(
         if apart(row[None], labels.boxes, 0.0)[0]:
             places.append((row, None))
     return places
-
-
-def _center(row: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float64]:
-    """Centre of a box as shares of the grid along x, y, z."""
-    center = np.array([(row[1] + row[3]) / 2, (row[2] + row[4]) / 2, row[0]], float)
-    return np.asarray((center + 0.5) / np.array(shape[::-1], float))
-
-
-def _window(
-    grid: NDArray[np.float16], slices: NDArray[np.int64], center: NDArray[np.floating], side: int
-) -> NDArray[np.float32]:
-    corner = np.round(center - (side - 1) / 2).astype(np.int64)
-    return cast(NDArray[np.float32], read_slices(grid, slices, corner, side))
-
-
-def _noisy(pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add noise of a random strength."""
-    sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
-    return (pictures + sigma * torch.from_numpy(rng.standard_normal(pictures.shape, np.float32))).clamp(0.0, 255.0)

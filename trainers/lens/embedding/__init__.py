@@ -1,0 +1,1 @@
+"""The lesion embedding that intra-patient matching compares lesions by (LENS V-B)."""
