@@ -1,14 +1,14 @@
 """What commands share: options, the output folder, the progress bar and tables."""
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping, Sequence
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lnsdk.errors import BackendUnavailable, InputError
 
@@ -71,6 +71,42 @@ def command_parser(command: str, description: str, examples: Sequence[str]) -> A
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
         formatter_class=RawDescriptionHelpFormatter,
     )
+
+
+class Subcommand(NamedTuple):
+    """What runs a command's part, and what it does."""
+
+    main: Callable[[Sequence[str]], int]
+    summary: str
+
+
+def run_subcommand(
+    command: str, what: str, parts: Mapping[str, Subcommand], examples: Sequence[str], arguments: Sequence[str]
+) -> int:
+    """Run the part of a command that was asked for.
+
+    Parameters
+    ----------
+    command : str
+        Name of the command.
+    what : str
+        What all of its parts do.
+    parts : mapping of str to Subcommand
+        By their names.
+    examples : sequence of str
+        For the help.
+    arguments : sequence of str
+        The part's name and its arguments.
+    """
+    width = max(map(len, parts))
+    summaries = "\n".join(f"  {name:<{width}}  {part.summary}" for name, part in parts.items())
+    parser = command_parser(command, f"{what}\n\nparts:\n{summaries}", examples)
+    parser.add_argument("part", choices=parts, help="which of these")
+    parser.add_argument(
+        "options", nargs=REMAINDER, help=f"its options: `lnsdk {command} PART --help` shows them with examples"
+    )
+    given = parser.parse_args(arguments)
+    return parts[given.part].main(given.options)
 
 
 def score(text: str) -> float:
