@@ -144,6 +144,12 @@ def test_scores_are_averaged() -> None:
     assert combined.expert_scores[:, 0].tolist() == pytest.approx([0.8, 0.9, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("wrong", [5.0, -3.0, np.inf])
+def test_scores_that_are_no_probabilities_are_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="fpr_scores must be from 0 to 1"):
+        combine(stacks(f32([0.9, 0.8])), f32([np.nan, wrong]))
+
+
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_the_best_boxes_are_looked_at(batch: int) -> None:
     scores = np.linspace(1, 0, 60, dtype=np.float32)

@@ -58,6 +58,13 @@ def test_settings_of_false_positive_reduction(toy: Path, tmp_path: Path) -> None
         ({"fpr": FPR | {"bins": [1, 1, 0]}}, "lnsdk.fpr.bins must be 3 positive whole numbers"),
         ({"fpr": FPR | {"boxes": 0}}, "lnsdk.fpr.boxes must be a positive whole number"),
         ({"fpr": FPR | {"threshold": 1.5}}, "lnsdk.fpr.threshold must be a number from 0 to 1"),
+        (
+            {"fpr": FPR | {"patch": [4096, 4096, 4096]}},
+            "lnsdk.fpr.patch must hold at most 33554432 samples, 1024 along",
+        ),
+        ({"fpr": FPR | {"patch": [1000, 1000, 1000]}}, "lnsdk.fpr.patch must hold at most 33554432 samples"),
+        ({"fpr": FPR | {"bins": [2**40, 1, 1]}}, "lnsdk.fpr.bins and fpr.strides must be at most 1024 each"),
+        ({"fpr": FPR | {"patch": [8, 33, 32]}}, "lnsdk.fpr.patch must be a multiple of every stride in plane"),
         ({"fpr": FPR | {"patch": [8, 32, 64]}}, "lnsdk.fpr must fit the inputs and outputs of graph 'fpr'"),
         ({"fpr": FPR, "graphs": SIGNATURES}, "lnsdk.fpr must be left out, because the bundle has no graph 'fpr'"),
     ],

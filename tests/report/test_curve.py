@@ -88,6 +88,7 @@ def test_a_silent_detector_and_names_that_are_no_formulas(tmp_path: Path) -> Non
 
 def test_fractions() -> None:
     assert [fraction(value) for value in (0.125, 0.25, 1, 1.5, 8)] == ["1/8", "1/4", "1", "3/2", "8"]
+    assert [fraction(value) for value in (0.01, 0.33, 2.37)] == ["0.01", "0.33", "2.37"]
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

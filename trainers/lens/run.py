@@ -126,7 +126,15 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
     steps = ORGAN_STEPS if detector.steps is None else min(ORGAN_STEPS, detector.steps)
     return Framework(
         preset=name,
-        organs=OrganSettings(steps=steps, batch=detector.batch, crop=detector.crop) if pretrain else None,
+        organs=OrganSettings(
+            steps=steps,
+            batch=detector.batch,
+            crop=detector.crop,
+            seed=detector.seed,
+            checkpoint_every=detector.checkpoint_every,
+        )
+        if pretrain
+        else None,
         detector=detector,
         first_share=1.0 if name == "paper" else 0.5,
         mining=True,

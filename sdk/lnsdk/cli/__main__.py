@@ -26,7 +26,7 @@ COMMANDS = {
     "detect": Command("lnsdk.cli.detect", "find lesions in a CT: JSON, CSV and a picture"),
     "demo": Command("lnsdk.cli.demo", "make a phantom CT with known lesions, and detect on it"),
     "train": Command("lnsdk.cli.train", "train a method"),
-    "evaluate": Command("lnsdk.cli.evaluate", "measure a detector on simulated and real lesions"),
+    "evaluate": Command("lnsdk.cli.evaluate", "measure a detector, or score files of detections"),
     "export": Command("lnsdk.cli.export", "turn a trained network into a bundle"),
     "doctor": Command("lnsdk.cli.doctor", "check kernels, engines and the default model"),
 }

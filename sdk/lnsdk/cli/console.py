@@ -22,8 +22,14 @@ DATA_VARIABLE = "LNSDK_DATA"
 """Environment variable that names the folder with the real CTs."""
 
 
-def real_cts(given: Path | None, phantoms_only: bool = False) -> Path | None:
+PHANTOMS_ALONE = ", or pass --phantoms-only to use phantom CTs alone"
+"""What else a user without real CTs can do where simulated patients are made."""
+
+
+def real_cts(given: Path | None, phantoms_only: bool = False, otherwise: str = "") -> Path | None:
     """Folder with the real CTs: the one that was given, else that of `DATA_VARIABLE`; None for phantoms only.
+
+    `otherwise` is what else the user can do, for the error.
 
     Raises
     ------
@@ -34,11 +40,7 @@ def real_cts(given: Path | None, phantoms_only: bool = False) -> Path | None:
         return None
     named = given or os.environ.get(DATA_VARIABLE)
     if named is None:
-        raise InputError(
-            "no-data",
-            f"name the folder with the real CTs (--data DIR or {DATA_VARIABLE}), or pass --phantoms-only to use "
-            "phantom CTs alone",
-        )
+        raise InputError("no-data", f"name the folder with the real CTs (--data DIR or {DATA_VARIABLE}){otherwise}")
     if not Path(named).is_dir():
         raise InputError("no-data", f"there is no folder at {named}; --data names the folder that holds ct/")
     return Path(named)
@@ -54,7 +56,9 @@ def trainers(module: str) -> ModuleType:
     """
     try:
         return import_module(f"lnsdk.trainers.{module}")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("lnsdk"):
+            raise
         raise BackendUnavailable(f"training: {error}; install it with `pip install 'lnsdk[train]'`") from error
 
 
@@ -128,6 +132,17 @@ def positive(text: str) -> int:
         value = 0
     if value < 1:
         raise ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return value
+
+
+def distance(text: str) -> float:
+    """Read a finite number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"must be a finite number of at least 0, got {text!r}")
     return value
 
 

@@ -10,7 +10,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lnsdk.cli.console import DATA_VARIABLE, command_parser, output_folder, positive, real_cts, trainers
+from lnsdk.cli.console import (
+    DATA_VARIABLE,
+    PHANTOMS_ALONE,
+    command_parser,
+    distance,
+    output_folder,
+    positive,
+    real_cts,
+    trainers,
+)
 from lnsdk.errors import InputError
 
 
@@ -18,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the bundle was written, 1 when it did not pass the gate."""
     options = _parser().parse_args(arguments)
     training = trainers("lens.run")
+    if options.delta is not None and options.no_mining:
+        raise InputError("settings", "--delta is for mining, and --no-mining leaves it out: choose one of them")
     if options.patients is not None and options.cases is not None:
         raise InputError("settings", "--patients simulates and --cases takes what is there: choose one of them")
     try:
@@ -27,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     framework = replace(framework, mining=not options.no_mining, delta=options.delta)
     if options.patients is not None:
         framework = replace(framework, patients=replace(framework.patients, patients=options.patients))
-    root = real_cts(options.data, options.phantoms_only)
+    alone = options.phantoms_only or (options.cases is not None and options.data is None)
+    root = real_cts(options.data, alone, PHANTOMS_ALONE)
     try:
         bundle = training.run(framework, root, output_folder(options.output), options.cases)
     except import_module("lnsdk.export.parity").ParityError as error:
@@ -54,7 +66,7 @@ def _parser() -> ArgumentParser:
             "lnsdk train lens --preset edge --data data -o run",
             "lnsdk train lens --phantoms-only --patients 6 --steps 500 -o try",
             "lnsdk train lens --preset paper --imagenet densenet121.pth --imagenet-resnet resnet18.pth --cases cases "
-            "-o run",
+            "--delta 0.3 -o run",
         ],
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; made when missing")
@@ -67,13 +79,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--phantoms-only", action="store_true", help="train without real CTs")
     parser.add_argument("--imagenet", type=Path, help="file with torchvision's DenseNet-121 ImageNet weights")
     parser.add_argument("--imagenet-resnet", type=Path, help="file with torchvision's ResNet-18 ImageNet weights")
-    parser.add_argument("--organs", type=Path, help="checkpoint of a pretraining on the organs of phantoms")
+    parser.add_argument("--organs", type=Path, help="RUN/organs/organs.ckpt to start from (edge makes its own)")
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
     parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")
     parser.add_argument(
         "--delta",
-        type=float,
+        type=distance,
         help="embedding distance below which two boxes are the same lesion (default: chosen on validation patients)",
     )
     parser.add_argument("--no-mining", action="store_true", help="train once, on the labels there are")

@@ -4,7 +4,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from lnsdk.cli.console import DATA_VARIABLE, command_parser, natural, output_folder, positive, real_cts, trainers
+from lnsdk.cli.console import (
+    DATA_VARIABLE,
+    PHANTOMS_ALONE,
+    command_parser,
+    natural,
+    output_folder,
+    positive,
+    real_cts,
+    trainers,
+)
 from lnsdk.errors import InputError
 
 RECORDED = ("deeplesion", "luna16", "lits", "nih_ln")
@@ -14,13 +23,15 @@ RECORDED = ("deeplesion", "luna16", "lits", "nih_ln")
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the cases are there."""
     options = _parser().parse_args(arguments)
+    if options.deeplesion_boxes is not None and options.deeplesion is None:
+        raise InputError("settings", "the 3D boxes belong to DeepLesion: name its folder too (--deeplesion DIR)")
     return _record(options) if any(getattr(options, name) for name in RECORDED) else _simulate(options)
 
 
 def _simulate(options: Namespace) -> int:
     """Make simulated patients and print what the set holds."""
     patients, backgrounds = trainers("common.patients"), trainers("common.backgrounds")
-    root = real_cts(options.data, options.phantoms_only)
+    root = real_cts(options.data, options.phantoms_only, PHANTOMS_ALONE)
     counts = {
         name: getattr(options, name)
         for name in ("patients", "single", "validation", "test", "lesions", "seed", "reach_mm")

@@ -203,12 +203,23 @@ def combine(stacks: Stacks, fpr_scores: Array) -> Stacks:
     fpr_scores : ndarray of float32, shape (M,)
         Scores of the second network; NaN for the boxes that it did not look at.
 
+    Raises
+    ------
+    ValueError
+        When a score lies outside of 0 to 1.
+
     Returns
     -------
     Stacks
         Best first, with ``(s_lens + s_fpr) / 2``. A box that was not looked at gets ``s_lens / 2``, as if it had been
         rejected: it never ranks above one with the same detector score that was looked at.
     """
+    seen = fpr_scores[~np.isnan(fpr_scores)]
+    if len(seen) and not (seen.min() >= 0 and seen.max() <= 1):
+        raise ValueError(
+            f"fpr_scores must be from 0 to 1, got {seen.min():g} to {seen.max():g}: the bundle's fpr graph must give "
+            "probabilities"
+        )
     scores = (stacks.scores + np.nan_to_num(fpr_scores)) / np.float32(2)
     order = np.argsort(-scores, kind="stable")
     return replace(stacks, scores=scores, fpr_scores=fpr_scores).rows(order)

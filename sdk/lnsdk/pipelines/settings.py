@@ -107,6 +107,9 @@ class Settings:
         return self.threshold if self.fpr is None else self.fpr.threshold
 
 
+MAX_PATCH, MAX_PATCH_VOXELS, MAX_LEVELS = 1024, 2**25, 8
+"""Largest patch of false-positive reduction along an axis and in all, 128 MB, and most levels that are pooled."""
+
 IMAGES = 3
 """Images of a centre slice (LENS IV-A)."""
 
@@ -172,9 +175,21 @@ def _read_fpr(bundle: Bundle, section: "_Section") -> FalsePositiveSettings | No
         boxes=part.integer("boxes"),
         threshold=part.number("threshold"),
     )
+    _check_sizes(section, settings)
     if bundle.graphs[FPR] != settings.signature:
         raise section.wrong(FPR, f"fit the inputs and outputs of graph {FPR!r}")
     return settings
+
+
+def _check_sizes(section: "_Section", settings: FalsePositiveSettings) -> None:
+    """Refuse sizes that no network has, before memory is asked for."""
+    depth, height, width = settings.patch
+    if max(settings.patch) > MAX_PATCH or depth * height * width > MAX_PATCH_VOXELS:
+        raise section.wrong("fpr.patch", f"hold at most {MAX_PATCH_VOXELS} samples, {MAX_PATCH} along each axis")
+    if max(settings.bins) > MAX_PATCH or len(settings.strides) > MAX_LEVELS:
+        raise section.wrong("fpr.bins and fpr.strides", f"be at most {MAX_PATCH} each, and {MAX_LEVELS} strides")
+    if any(height % stride or width % stride for stride in settings.strides):
+        raise section.wrong("fpr.patch", "be a multiple of every stride in plane")
 
 
 class _Section:

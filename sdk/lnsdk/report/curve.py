@@ -112,8 +112,9 @@ def draw_curves(
 
 
 def fraction(value: float) -> str:
-    """A number of false positives in words: 1/8 for 0.125."""
-    return str(Fraction(value).limit_denominator(LARGEST_DENOMINATOR))
+    """A number of false positives in words: 1/8 for 0.125, and 0.33 for 0.33, which is no such fraction."""
+    exact = Fraction(value)
+    return str(exact) if exact.denominator <= LARGEST_DENOMINATOR else f"{value:g}"
 
 
 def _draw_panel(axes: "Axes", panel: Panel, points: NDArray[np.float64], volume: str) -> None:
