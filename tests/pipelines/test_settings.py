@@ -60,7 +60,7 @@ def test_settings_of_false_positive_reduction(toy: Path, tmp_path: Path) -> None
         ({"fpr": FPR | {"threshold": 1.5}}, "lnsdk.fpr.threshold must be a number from 0 to 1"),
         (
             {"fpr": FPR | {"patch": [4096, 4096, 4096]}},
-            "lnsdk.fpr.patch must hold at most 33554432 samples, 1024 along",
+            "lnsdk.fpr.patch must hold at most 33554432 samples, 1024",
         ),
         ({"fpr": FPR | {"patch": [1000, 1000, 1000]}}, "lnsdk.fpr.patch must hold at most 33554432 samples"),
         ({"fpr": FPR | {"bins": [2**40, 1, 1]}}, "lnsdk.fpr.bins and fpr.strides must be at most 1024 each"),
