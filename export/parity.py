@@ -137,8 +137,19 @@ def compare_lesions(reference: Detections, other: Detections) -> LesionParity:
     left = [lesion for i, lesion in enumerate(ours) if i not in partner]
     right = [lesion for j, lesion in enumerate(theirs) if j not in partner.values()]
     boxes = max((float(gaps[pair]) for pair in partner.items()), default=0.0)
-    scores = max((abs(ours[i].score - theirs[j].score) for i, j in partner.items()), default=0.0)
+    scores = max((_score_gap(ours[i], theirs[j]) for i, j in partner.items()), default=0.0)
     return LesionParity(len(partner), boxes, scores, (*left, *right))
+
+
+def _score_gap(a: Lesion, b: Lesion) -> float:
+    """How far two engines' scores of a lesion are apart.
+
+    Only so many of the best boxes are looked at by false-positive reduction. Where rounding puts a box among them in
+    one engine and just behind them in the other, the detector's own scores are compared.
+    """
+    if (a.fpr_score is None) == (b.fpr_score is None):
+        return abs(a.score - b.score)
+    return abs((2 * a.score - (a.fpr_score or 0.0)) - (2 * b.score - (b.fpr_score or 0.0)))
 
 
 def check_lesions(reference: Detections, other: Detections, threshold: float) -> LesionParity:

@@ -51,6 +51,16 @@ def test_extra_lesions(swapped: bool) -> None:
         check_lesions(*(results[::-1] if swapped else results), 0.1)
 
 
+def test_a_box_at_the_limit_of_false_positive_reduction_is_compared_by_the_detectors_score() -> None:
+    """Ranks 50 and 51 by 0.96: one engine looks at the first and one at the second, which gives 0.9 or 0.48."""
+    seen, unseen = replace(lesion(0, 0.9), fpr_score=0.84), lesion(0, 0.48)
+    assert check_lesions(result(seen), result(unseen), 0.95).score_difference == pytest.approx(0.0)
+    with pytest.raises(ParityError, match=r"scores differ by 0\.04"):
+        check_lesions(result(seen), result(lesion(0, 0.5)), 0.95)
+    with pytest.raises(ParityError, match=r"scores differ by 0\.1"):
+        check_lesions(result(seen), result(replace(seen, score=0.8)), 0.95)
+
+
 def test_moved_box_has_no_partner() -> None:
     parity = compare_lesions(result(lesion(0, 0.9)), result(lesion(0.04, 0.9)))
     assert parity.matched == 1

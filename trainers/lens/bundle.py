@@ -143,9 +143,11 @@ def write_lens_bundle(
         section = _section(name, runtime_of(network.shape), None if fpr is None else fpr.shape)
         candidate = _open_candidate(partial, section, graphs)
         outputs = compare_outputs(candidate, graphs, volumes)
-        plain = None if candidate.plain is None else evaluate(candidate.plain)
+        plain = evaluate(candidate.plain[BACKENDS[0]]) if candidate.plain else None
         verdict = evaluate(candidate.detectors[BACKENDS[0]])
-        lesions = compare_detectors(candidate, volumes, verdict.threshold, untrained)
+        lesions = compare_detectors(candidate.detectors, volumes, verdict.threshold, untrained)
+        if plain is not None:
+            compare_detectors(candidate.plain, volumes, plain.threshold, untrained)
         report = parity_report(outputs, lesions, verdict.threshold)
         (partial / "docs" / "README.md").write_text(verdict.card)
         (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -156,12 +158,12 @@ def write_lens_bundle(
 class Candidate:
     """A bundle that has yet to pass the gate: as it was read, and its detector in every backend.
 
-    `plain` leaves false-positive reduction out; None where there is none.
+    The detectors of `plain` leave false-positive reduction out; there are none where it has none.
     """
 
     bundle: Bundle
     detectors: Mapping[str, Detector]
-    plain: Detector | None = None
+    plain: Mapping[str, Detector]
 
 
 def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequence[ExportGraph]) -> Candidate:
@@ -169,8 +171,12 @@ def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequenc
     write_metadata(folder, _description(), section, graphs)
     try:
         detectors = {backend: Detector(folder, backend=backend, threshold=0.0) for backend in BACKENDS}
-        plain = Detector(folder, backend=BACKENDS[0], threshold=0.0, reduce_false_positives=False)
-        return Candidate(read_bundle(folder), detectors, plain if FPR in section else None)
+        plain = {
+            backend: Detector(folder, backend=backend, threshold=0.0, reduce_false_positives=False)
+            for backend in BACKENDS
+            if FPR in section
+        }
+        return Candidate(read_bundle(folder), detectors, plain)
     finally:
         (folder / METADATA).unlink()
 
@@ -194,14 +200,14 @@ def compare_outputs(
 
 
 def compare_detectors(
-    candidate: Candidate, volumes: Sequence[Volume], threshold: float, untrained: bool
+    detectors: Mapping[str, Detector], volumes: Sequence[Volume], threshold: float, untrained: bool
 ) -> list[dict[str, object]]:
     """Run the whole detector in every backend on every volume, on a cylinder of water, and on air.
 
     Parameters
     ----------
-    candidate : Candidate
-        The bundle and its detectors.
+    detectors : mapping of str to Detector
+        Name of every backend to its detector, all at threshold 0.
     volumes : sequence of Volume
         Real inputs.
     threshold : float
@@ -219,7 +225,7 @@ def compare_detectors(
     ParityError
         See `write_lens_bundle`.
     """
-    rows = [_compare_lesions(volume, candidate.detectors, threshold) for volume in (*volumes, *_empty(volumes[0]))]
+    rows = [_compare_lesions(volume, detectors, threshold) for volume in (*volumes, *_empty(volumes[0]))]
     if not untrained and not any(row["matched_above"] for row in rows):
         raise ParityError(
             f"no lesion above the operating point {threshold:g} was found on any of the {len(volumes)} CTs, so the "
