@@ -131,6 +131,11 @@ class Dataset:
         return case, int(slices[rng.integers(len(slices))]), rng.uniform((0, 0), (width, height))
 
 
+def noise_sigma(rng: np.random.Generator) -> float:
+    """Draw how much noise is added to a sample: up to `NOISE_HU`, in grid values."""
+    return rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+
+
 def _over_grid(corner: np.ndarray, shape: Sequence[int], side: int) -> np.ndarray:
     """Move a window's corner (x, y) so that as much of it as possible lies on the grid."""
     last = np.asarray([shape[2] - side, shape[1] - side])
@@ -208,7 +213,7 @@ def _augment(window: np.ndarray, boxes: WindowBoxes, size: int, rng: np.random.G
     if rng.random() < 0.5:
         slices = slices.flip(0)
     if rng.random() < 0.5:
-        sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+        sigma = noise_sigma(rng)
         noise = torch.from_numpy(rng.standard_normal(slices.shape, np.float32))
         slices = (slices + sigma * noise).clamp(0.0, 255.0)
     return Sample(slices.contiguous(), *(torch.from_numpy(b.astype(np.float32)) for b in scaled))

@@ -25,7 +25,7 @@ from lnsdk.phantom import ORGANS, chest_phantom
 from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
-from lnsdk.trainers.common.samples import GROUP, NOISE_HU, read_slices
+from lnsdk.trainers.common.samples import GROUP, noise_sigma, read_slices
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
 from lnsdk.trainers.networks.boxes import STRIDE
@@ -190,7 +190,7 @@ def draw_batch(cases: Sequence[OrganCase], settings: OrganSettings, rng: np.rand
         corner = rng.integers(0, np.maximum((width - settings.crop, height - settings.crop), 0) + 1)
         group = read_slices(case.grid, np.arange(z - GROUP // 2, z + GROUP // 2 + 1), corner, settings.crop)
         named = read_slices(case.organs, np.array([z]), corner, settings.crop)[0, ::STRIDE, ::STRIDE]
-        sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+        sigma = noise_sigma(rng)
         group = np.clip(group + sigma * rng.standard_normal(group.shape, np.float32), 0.0, 255.0)
         groups.append(torch.from_numpy(group.astype(np.float32)))
         organs.append(torch.from_numpy(named.astype(np.int64)))

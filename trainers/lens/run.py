@@ -119,9 +119,7 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
         When the settings contradict each other.
     """
     detector = DETECTORS[name](**changes)
-    reduction = {"seed": detector.seed, "imagenet": imagenet_resnet, "from_scratch": imagenet_resnet is None}
-    if name == "paper" and fpr and imagenet_resnet is None and not detector.from_scratch:
-        reduction["from_scratch"] = False  # its settings say what to do
+    from_scratch = imagenet_resnet is None and detector.from_scratch
     pretrain = name == "edge" and detector.organs is None
     steps = ORGAN_STEPS if detector.steps is None else min(ORGAN_STEPS, detector.steps)
     return Framework(
@@ -141,7 +139,9 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
         sigma=SIGMA if name == "paper" else None,
         delta=None,
         embedding=EmbeddingSettings(seed=detector.seed),
-        reduction=REDUCTIONS[name](**reduction) if fpr else None,
+        reduction=REDUCTIONS[name](seed=detector.seed, imagenet=imagenet_resnet, from_scratch=from_scratch)
+        if fpr
+        else None,
         patients=PatientSetPlan(patients=48, single=16, validation=8, test=0, lesions=12, seed=detector.seed),
     )
 

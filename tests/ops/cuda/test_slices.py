@@ -157,7 +157,7 @@ def test_wrong_arguments_of_grouping_are_refused() -> None:
 def test_an_array_of_torch() -> None:
     if config.ENABLE_CUDASIM:
         pytest.skip("needs a GPU: numba's simulator takes no tensors of torch")
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs torch: pip install 'lnsdk[torch]'")
     if not torch.cuda.is_available():
         pytest.skip("torch finds no NVIDIA GPU")
     volume = _volume()

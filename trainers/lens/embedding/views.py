@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lnsdk.trainers.common.grid import GRID_SPACING
-from lnsdk.trainers.common.samples import NOISE_HU, read_slices
+from lnsdk.trainers.common.samples import noise_sigma, read_slices
 from lnsdk.trainers.networks.embedding import LesionViews
 
 CLOSE = 48
@@ -111,7 +111,7 @@ def _window(
 
 def _noisy(pictures: Tensor, rng: np.random.Generator) -> Tensor:
     """Add noise of a random strength."""
-    sigma = rng.uniform(0.0, NOISE_HU) * 255.0 / 4095.0
+    sigma = noise_sigma(rng)
     return (pictures + sigma * torch.from_numpy(rng.standard_normal(pictures.shape, np.float32))).clamp(0.0, 255.0)
 
 
