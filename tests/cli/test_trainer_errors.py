@@ -112,7 +112,7 @@ def no_dictionary(path: Path) -> None:
         (damaged, "damaged or no checkpoint"),
         (empty, "damaged or no checkpoint"),
         (foreign, "no checkpoint of a LENS training"),
-        (no_dictionary, "no checkpoint of a LENS training"),
+        (no_dictionary, "no checkpoint of a training"),
     ],
 )
 def test_export(make: Callable[[Path], None], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

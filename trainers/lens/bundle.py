@@ -36,9 +36,9 @@ from lnsdk.pipelines.features import images
 from lnsdk.pipelines.grid import make_grid
 from lnsdk.pipelines.proposals import decode_proposals, pad_rois
 from lnsdk.pipelines.settings import FPR, Settings, read_settings
+from lnsdk.trainers.common.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.common.grid import GRID_SPACING
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.fpr.checkpoint import load_fpr
 from lnsdk.trainers.lens.fpr.settings import boxes_of
 from lnsdk.trainers.lens.graphs import fpr_graph, lens_graphs

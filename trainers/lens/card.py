@@ -13,11 +13,11 @@ from lnsdk.trainers.common.cases import GridCase, Origin
 from lnsdk.trainers.common.evaluation import Evaluation, OperatingPoint
 from lnsdk.trainers.common.evaluation_report import RECORDED, SIMULATED
 from lnsdk.trainers.common.labels import UNKNOWN
+from lnsdk.trainers.common.loop import GRADIENT_NORM
 from lnsdk.trainers.common.simulation import SCOPES
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.mining.mine import MiningReport
 from lnsdk.trainers.lens.settings import PAPER_RUNTIME, LensSettings
-from lnsdk.trainers.lens.train import GRADIENT_NORM
 from lnsdk.trainers.networks.lens import FULL_WINDOW
 
 DIFFERENCES = "## Differs from the paper"

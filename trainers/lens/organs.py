@@ -11,23 +11,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lnsdk.errors import InputError
 from lnsdk.phantom import ORGANS, chest_phantom
+from lnsdk.trainers.common.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
+from lnsdk.trainers.common.loop import Training, optimize, start
 from lnsdk.trainers.common.parallel import in_parallel
-from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
 from lnsdk.trainers.common.samples import GROUP, noise_sigma, read_slices
 from lnsdk.trainers.common.schedule import stepped_rate
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint, restore, save
 from lnsdk.trainers.networks.boxes import STRIDE
 from lnsdk.trainers.networks.lens import Lens, LensShape
 
@@ -127,35 +125,32 @@ def train_organs(shape: LensShape, settings: OrganSettings, out: Path, stop_afte
         in_parallel("simulating phantoms", partial(_prepare, folder=out), missing)
     cases = [read_organ_case(_phantom_file(out, seed)) for seed in seeds]
 
-    fabric = Fabric(accelerator="auto", devices=1)
-    fabric.seed_everything(settings.seed, verbose=False)
+    fabric = start(settings.seed)
     network = OrganNetwork(shape)
     module = fabric.setup_module(network.to(memory_format=torch.channels_last))
-    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
-    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
-    record = json.loads(json.dumps({"shape": asdict(shape), **asdict(settings), "checkpoint_every": None}))
-    state = restore(out / CHECKPOINT, network, optimizer, record)
-    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
-    network.train()
-    with TrainingProgress("pretraining on organs", settings.steps, state.step) as progress:
-        while state.step < last:
-            slices, organs = draw_batch(cases, settings, np.random.default_rng((settings.seed, state.step)))
-            for group in optimizer.param_groups:
-                milestones = [cut * settings.steps for cut in CUTS]
-                group["lr"] = stepped_rate(settings.learning_rate, state.step, milestones)
-            with torch.autocast(fabric.device.type, torch.bfloat16):
-                logits = module(slices.to(fabric.device))
-            loss = cross_entropy(logits.float(), organs.to(fabric.device))
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            optimizer.step()
-            state.step += 1
-            state.history.append([loss.item()])
-            progress.advance({"organs": loss.item()})
-            if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, out / CHECKPOINT, network, optimizer, state, {"shape": asdict(shape)}, record)
-                save_loss_curve(out / "organs_losses.png", ("organs",), state.history)
-    return out / CHECKPOINT
+
+    def gradients(step: int) -> tuple[Tensor]:
+        slices, organs = draw_batch(cases, settings, np.random.default_rng((settings.seed, step)))
+        with torch.autocast(fabric.device.type, torch.bfloat16):
+            logits = module(slices.to(fabric.device))
+        loss = cross_entropy(logits.float(), organs.to(fabric.device))
+        fabric.backward(loss)
+        return (loss,)
+
+    milestones = [cut * settings.steps for cut in CUTS]
+    training = Training(
+        title="pretraining on organs",
+        losses=("organs",),
+        steps=settings.steps,
+        rate=lambda step: stepped_rate(settings.learning_rate, step, milestones),
+        checkpoint=out / CHECKPOINT,
+        curve=out / "organs_losses.png",
+        checkpoint_every=settings.checkpoint_every,
+        record=json.loads(json.dumps({"shape": asdict(shape), **asdict(settings), "checkpoint_every": None})),
+        network={"shape": asdict(shape)},
+    )
+    optimize(training, fabric, network, gradients, stop_after)
+    return training.checkpoint
 
 
 def load_organs(network: Lens, path: Path) -> None:

@@ -15,6 +15,7 @@ from lnsdk.export.bundle import check_output
 from lnsdk.phantom import describe_ranges
 from lnsdk.trainers.common.backgrounds import load_backgrounds
 from lnsdk.trainers.common.cases import GridCase, Origin, read_origin, read_set
+from lnsdk.trainers.common.checkpoint import first_line
 from lnsdk.trainers.common.evaluation import CaseResult, from_detections, operating_point, summarize
 from lnsdk.trainers.common.evaluation import run as run_cases
 from lnsdk.trainers.common.evaluation_report import RECORDED, SIMULATED, write_report
@@ -23,7 +24,6 @@ from lnsdk.trainers.common.progress import TrainingProgress
 from lnsdk.trainers.common.simulation import SCOPES, CasePlan, check_seed, evaluation_case, make_case, plan_evaluation
 from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
 from lnsdk.trainers.lens.card import Trained, model_card
-from lnsdk.trainers.lens.checkpoint import first_line
 from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
 from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
 from lnsdk.trainers.lens.fpr.settings import FprSettings

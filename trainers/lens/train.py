@@ -10,16 +10,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
-from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.checkpoint import file_digest
+from lnsdk.trainers.common.loop import GRADIENT_NORM, Training, optimize, start
 from lnsdk.trainers.common.samples import Dataset, Sample
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
-from lnsdk.trainers.lens.checkpoint import file_digest, restore, save
 from lnsdk.trainers.lens.losses import head_loss, total_loss
 from lnsdk.trainers.lens.organs import load_organs
 from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
@@ -28,8 +27,8 @@ from lnsdk.trainers.lens.settings import LensSettings
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.lens import PROPOSAL_NETWORKS, Lens
 
-GRADIENT_NORM = 5.0
-"""Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
+CHECKPOINT = "checkpoint.ckpt"
+"""File of the trained network."""
 
 LOSSES = ("center", "size", "class", "box")
 """Terms of eq. 3 in the order in which they are logged."""
@@ -77,43 +76,37 @@ def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_a
     ends with the weights of one that never stopped.
     """
     check_labelled(datasets)
-    fabric = Fabric(accelerator="auto", devices=1)
-    fabric.seed_everything(settings.seed, verbose=False)
-    record = describe_run(settings, datasets)
+    fabric = start(settings.seed)
     network = Lens(len(datasets), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
     if settings.organs is not None:
         load_organs(network, settings.organs)
-    arguments = {"shape": asdict(network.shape), "design": network.design}
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
-    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
-    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
 
-    out.mkdir(parents=True, exist_ok=True)
-    state = restore(out / "checkpoint.ckpt", network, optimizer, record)
+    def gradients(step: int) -> tuple[Tensor, ...]:
+        rng = np.random.default_rng((settings.seed, step))
+        batch = draw_batch(datasets, settings, rng)
+        losses = batch_loss(batch, rng)
+        fabric.backward(total_loss(*losses, size_weight=PROPOSAL_NETWORKS[settings.proposal].BOX_WEIGHT))
+        clear_other_experts(network, batch.expert)
+        return cast(tuple[Tensor, ...], losses)
+
     steps = total_steps(settings, datasets)
-    last = steps if stop_after is None else min(stop_after, steps)
-    network.train()
-    with TrainingProgress("training LENS", steps, state.step) as progress:
-        while state.step < last:
-            rng = np.random.default_rng((settings.seed, state.step))
-            batch = draw_batch(datasets, settings, rng)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, state.step, steps)
-            losses = batch_loss(batch, rng)
-            optimizer.zero_grad()
-            fabric.backward(total_loss(*losses, size_weight=PROPOSAL_NETWORKS[settings.proposal].BOX_WEIGHT))
-            clear_other_experts(network, batch.expert)
-            fabric.clip_gradients(batch_loss, optimizer, max_norm=GRADIENT_NORM)
-            optimizer.step()
-            state.step += 1
-            state.history.append([loss.item() for loss in losses])
-            progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
-            if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, out / "checkpoint.ckpt", network, optimizer, state, arguments, record)
-                save_loss_curve(out / "losses.png", LOSSES, state.history)
-    return network.eval()
+    training = Training(
+        title="training LENS",
+        losses=LOSSES,
+        steps=steps,
+        rate=lambda step: learning_rate(settings, step, steps),
+        checkpoint=out / CHECKPOINT,
+        curve=out / "losses.png",
+        checkpoint_every=settings.checkpoint_every,
+        record=describe_run(settings, datasets),
+        network={"shape": asdict(network.shape), "design": network.design},
+        gradient_norm=GRADIENT_NORM,
+    )
+    optimize(training, fabric, network, gradients, stop_after)
+    return network
 
 
 def by_expert(cases: Sequence[GridCase]) -> list[Dataset]:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
@@ -23,9 +22,8 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import UNKNOWN
-from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.loop import Training, optimize, start
 from lnsdk.trainers.common.schedule import stepped_rate
-from lnsdk.trainers.lens.checkpoint import restore, save
 from lnsdk.trainers.lens.embedding.views import Scan, center_of, jitter, scan, stack_views, view
 from lnsdk.trainers.lens.mining.matching import key_rows, person
 from lnsdk.trainers.lens.mining.tracklets import apart
@@ -160,36 +158,30 @@ def train_embedding(
     if not labelled:
         raise InputError("cases", "no case has an annotation to train an embedding on")
     shape = EmbeddingShape(annotated_types(labelled)) if shape is None else shape
-    fabric = Fabric(accelerator="auto", devices=1)
-    fabric.seed_everything(settings.seed, verbose=False)
+    fabric = start(settings.seed)
     network = EmbeddingNetwork(shape)
     module = fabric.setup_module(BatchLoss(network, settings))
-    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
-    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
-
-    out.mkdir(parents=True, exist_ok=True)
-    path, record = out / CHECKPOINT, describe_run(settings, shape, labelled)
-    state = restore(path, network, optimizer, record)
     scan_of = lru_cache(maxsize=SCANS)(lambda index: scan(labelled[index].grid))
-    last = settings.steps if stop_after is None else min(stop_after, settings.steps)
-    network.train()
-    with TrainingProgress("training the embedding", settings.steps, state.step) as progress:
-        while state.step < last:
-            rng = np.random.default_rng((settings.seed, state.step))
-            batch = draw_batch(labelled, scan_of, shape.types, settings, rng)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, state.step)
-            losses = module(batch)
-            optimizer.zero_grad()
-            fabric.backward(losses[0] + settings.place_weight * losses[1] + losses[2])
-            optimizer.step()
-            state.step += 1
-            state.history.append([loss.item() for loss in losses])
-            progress.advance(dict(zip(LOSSES, state.history[-1], strict=True)))
-            if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, path, network, optimizer, state, {"shape": asdict(shape)}, record)
-                save_loss_curve(out / "embedding_losses.png", LOSSES, state.history)
-    return network.eval()
+
+    def gradients(step: int) -> tuple[Tensor, ...]:
+        batch = draw_batch(labelled, scan_of, shape.types, settings, np.random.default_rng((settings.seed, step)))
+        label, place, pairs = module(batch)
+        fabric.backward(label + settings.place_weight * place + pairs)
+        return label, place, pairs
+
+    training = Training(
+        title="training the embedding",
+        losses=LOSSES,
+        steps=settings.steps,
+        rate=lambda step: learning_rate(settings, step),
+        checkpoint=out / CHECKPOINT,
+        curve=out / "embedding_losses.png",
+        checkpoint_every=settings.checkpoint_every,
+        record=describe_run(settings, shape, labelled),
+        network={"shape": asdict(shape)},
+    )
+    optimize(training, fabric, network, gradients, stop_after)
+    return network
 
 
 def annotated_types(cases: Sequence[GridCase]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
+from lnsdk.trainers.common.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.lens.embedding.views import scan, stack_views, view
 from lnsdk.trainers.lens.mining.delta import DeltaChoice
 from lnsdk.trainers.lens.mining.tracklets import Rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lnsdk.errors import InputError
-from lnsdk.trainers.lens.checkpoint import first_line, read_checkpoint
+from lnsdk.trainers.common.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.networks.fpr import FalsePositiveNetwork, FprShape
 
 

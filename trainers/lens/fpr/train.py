@@ -10,15 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lnsdk.pipelines.false_positives import pooling_weights
-from lnsdk.trainers.common.progress import TrainingProgress, save_loss_curve
+from lnsdk.trainers.common.checkpoint import file_digest
+from lnsdk.trainers.common.loop import GRADIENT_NORM, Training, optimize, start
 from lnsdk.trainers.common.schedule import stepped_rate
-from lnsdk.trainers.lens.checkpoint import file_digest, restore, save
 from lnsdk.trainers.lens.fpr.samples import (
     TRUE,
     Candidates,
@@ -33,9 +32,6 @@ from lnsdk.trainers.networks.fpr import FalsePositiveNetwork, load_imagenet
 
 CHECKPOINT = "fpr.ckpt"
 """File of the checkpoint, beside that of the detector."""
-
-GRADIENT_NORM = 5.0
-"""Gradients are scaled down to this norm: a guard for training from scratch, far above the usual norm."""
 
 
 def train_fpr(
@@ -72,44 +68,38 @@ def train_fpr(
     Epoch e draws its samples, and step k their augmentation, from generators seeded by the seed and their number, so
     an interrupted training that is started again ends with the weights of one that never stopped.
     """
-    fabric = Fabric(accelerator="auto", devices=1)
-    fabric.seed_everything(settings.seed, verbose=False)
+    fabric = start(settings.seed)
     candidates = collect_candidates(found, settings, stack_iou)
-    record = describe_run(settings, found, stack_iou)
     network = FalsePositiveNetwork(settings.shape)
     if settings.imagenet is not None:
         load_imagenet(network, settings.imagenet)
     model = fabric.setup_module(network)
-    radam = torch.optim.RAdam(network.parameters(), lr=settings.learning_rate)
-    optimizer = cast(torch.optim.Optimizer, fabric.setup_optimizers(radam))
-
-    out.mkdir(parents=True, exist_ok=True)
-    state = restore(out / CHECKPOINT, network, optimizer, record)
     per_epoch = steps_per_epoch(candidates, settings)
     epoch_order = lru_cache(maxsize=1)(partial(draw_order, candidates.labels, settings))
-    steps = settings.epochs * per_epoch
-    last = steps if stop_after is None else min(stop_after, steps)
-    network.train()
-    with TrainingProgress("training FPR", steps, state.step) as progress:
-        while state.step < last:
-            epoch, place = divmod(state.step, per_epoch)
-            chosen = epoch_order(epoch)[place * settings.batch : (place + 1) * settings.batch]
-            inputs, labels = draw_batch(candidates, chosen, settings, state.step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, state.step, per_epoch)
-            logits = model(**{name: value.to(fabric.device) for name, value in inputs.items()})
-            loss = focal_loss(logits[:, 0], labels.to(fabric.device))
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            fabric.clip_gradients(model, optimizer, max_norm=GRADIENT_NORM)
-            optimizer.step()
-            state.step += 1
-            state.history.append([loss.item()])
-            progress.advance({"focal": loss.item()})
-            if state.step % settings.checkpoint_every == 0 or state.step == last:
-                save(fabric, out / CHECKPOINT, network, optimizer, state, {"shape": asdict(settings.shape)}, record)
-                save_loss_curve(out / "fpr_losses.png", ("focal",), state.history)
-    return network.eval()
+
+    def gradients(step: int) -> tuple[Tensor]:
+        epoch, place = divmod(step, per_epoch)
+        chosen = epoch_order(epoch)[place * settings.batch : (place + 1) * settings.batch]
+        inputs, labels = draw_batch(candidates, chosen, settings, step)
+        logits = model(**{name: value.to(fabric.device) for name, value in inputs.items()})
+        loss = focal_loss(logits[:, 0], labels.to(fabric.device))
+        fabric.backward(loss)
+        return (loss,)
+
+    training = Training(
+        title="training FPR",
+        losses=("focal",),
+        steps=settings.epochs * per_epoch,
+        rate=lambda step: learning_rate(settings, step, per_epoch),
+        checkpoint=out / CHECKPOINT,
+        curve=out / "fpr_losses.png",
+        checkpoint_every=settings.checkpoint_every,
+        record=describe_run(settings, found, stack_iou),
+        network={"shape": asdict(settings.shape)},
+        gradient_norm=GRADIENT_NORM,
+    )
+    optimize(training, fabric, network, gradients, stop_after)
+    return network
 
 
 def steps_per_epoch(candidates: Candidates, settings: FprSettings) -> int:

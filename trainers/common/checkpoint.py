@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, UnpicklingError, ValueError) as error:
         raise InputError("checkpoint", f"{path} is damaged or no checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict):
-        raise InputError("checkpoint", f"{path} is no checkpoint of a LENS training")
+        raise InputError("checkpoint", f"{path} is no checkpoint of a training")
     return content
 
 
