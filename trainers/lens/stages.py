@@ -89,6 +89,8 @@ def make_embedding(
 ) -> LesionEmbedding:
     """Train the lesion embedding and choose its delta on validation patients, unless `folder` holds it (V-B, Fig. 5).
 
+    A delta is kept for the very network, patients and settings that it was chosen with.
+
     Parameters
     ----------
     folder : Path
@@ -106,11 +108,12 @@ def make_embedding(
     """
     train_embedding(annotated, folder, settings)
     embedding = load_embedding(folder / CHECKPOINT)
-    if embedding.delta is None and matching:
+    chosen_on = _key(network, matching, detector)
+    if matching and embedding.chosen_on != chosen_on:
         found = find_boxes(network, matching, detector, folder / "matching.npz").pooled
         pairs = collect_pairs(matching, found, embedding)
         choice = choose_delta(pairs.distances, pairs.same)
-        store_delta(folder / CHECKPOINT, choice)
+        store_delta(folder / CHECKPOINT, choice, chosen_on)
         draw_delta_curve(folder / "delta.png", pairs, choice, "validation patients")
     return load_embedding(folder / CHECKPOINT)
 

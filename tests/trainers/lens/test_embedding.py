@@ -191,7 +191,7 @@ def test_delta_is_stored_with_the_embedding(tmp_path: Path) -> None:
     path = tmp_path / "embedding.ckpt"
     assert load_embedding(path).delta is None
     choice = choose_delta([0.1, 0.2, 0.3], [True, True, False])
-    store_delta(path, choice)
+    store_delta(path, choice, "these patients")
     loaded = load_embedding(path)
     assert loaded.delta == choice
     expected = LesionEmbedding(network)(case.grid, case.labels.boxes)

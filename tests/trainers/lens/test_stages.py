@@ -99,6 +99,23 @@ def test_boxes_are_kept_for_the_same_weights_cases_and_settings(stub: list[str],
     assert len(stub) == 5
 
 
+def test_delta_is_kept_for_the_network_and_the_patients_it_was_chosen_with(stub: list[str], tmp_path: Path) -> None:
+    annotated, matching = [case("c", True)], [case("a", True), case("b", False, study="s2")]
+    network, short = Lens(4, TINY), EmbeddingSettings(steps=1, cases=1, lesions=1, places=0)
+    first = stages.make_embedding(tmp_path, annotated, matching, network, SETTINGS, short)
+    assert first.delta is not None
+    (tmp_path / "delta.png").unlink()
+    again = stages.make_embedding(tmp_path, annotated, matching, network, SETTINGS, short)
+    assert (again.delta, again.chosen_on) == (first.delta, first.chosen_on)
+    assert len(stub) == 2
+    assert not (tmp_path / "delta.png").exists()
+    stages.make_embedding(tmp_path, annotated, matching, Lens(4, TINY), SETTINGS, short)
+    other = stages.make_embedding(tmp_path, annotated, matching[:1], network, SETTINGS, short)
+    assert len(stub) == 5
+    assert other.chosen_on != first.chosen_on
+    assert (tmp_path / "delta.png").exists()
+
+
 def near(grid: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Embedding that is the place: boxes of the same place are the same lesion."""
     return np.asarray(rows[:, 1:3], np.float32)

@@ -66,18 +66,21 @@ class LesionEmbedding:
         Trained.
     delta : DeltaChoice or None
         The threshold that was chosen for it.
+    chosen_on : str
+        Digest of what it was chosen on.
     """
 
     network: EmbeddingNetwork
     delta: DeltaChoice | None = None
+    chosen_on: str = ""
 
     def __call__(self, grid: NDArray[np.float16], rows: Rows, /) -> NDArray[np.float32]:
         """Describe boxes of a volume: see `embed`."""
         return embed(self.network, grid, rows)
 
 
-def store_delta(path: Path, choice: DeltaChoice) -> None:
-    """Store the threshold in the checkpoint of the embedding that it was chosen for.
+def store_delta(path: Path, choice: DeltaChoice, chosen_on: str) -> None:
+    """Store the threshold in the checkpoint of the embedding that it was chosen for, with a digest of what on.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def store_delta(path: Path, choice: DeltaChoice) -> None:
     """
     content = read_checkpoint(path)
     partial = path.with_suffix(".partial")
-    torch.save(content | {"delta": choice.record()}, partial)
+    torch.save(content | {"delta": choice.record(), "chosen_on": chosen_on}, partial)
     partial.replace(path)
 
 
@@ -106,6 +109,7 @@ def load_embedding(path: Path) -> LesionEmbedding:
         network = EmbeddingNetwork(EmbeddingShape(**(shape | names | {"windows": windows})))
         network.load_state_dict(content["network"])
         delta = content.get("delta")
-        return LesionEmbedding(network.eval(), None if delta is None else DeltaChoice(**delta))
+        choice = None if delta is None else DeltaChoice(**delta)
+        return LesionEmbedding(network.eval(), choice, content.get("chosen_on", ""))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError("checkpoint", f"{path} is no checkpoint of an embedding: {first_line(error)}") from error
