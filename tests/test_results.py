@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lnsdk import Detections, Lesion, Volume
+from lnsdk.metrics import read_detected_boxes
 from lnsdk.results import Provenance
 
 PROVENANCE = Provenance(
@@ -114,6 +115,16 @@ def test_json_holds_the_result() -> None:
 def test_the_schema_refuses_what_it_should(change: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(json.loads(result(LESION).to_json()) | change, schema(), jsonschema.Draft202012Validator)
+
+
+def test_a_folder_of_results_can_be_evaluated(tmp_path: Path) -> None:
+    for name, found in (("a", result(LESION, LESION)), ("b", result())):
+        (tmp_path / name).mkdir()
+        found.to_json(tmp_path / name / "detections.json")
+    detected = read_detected_boxes(tmp_path)
+    np.testing.assert_allclose(detected["a"].boxes, [LESION.box] * 2)
+    np.testing.assert_allclose(detected["a"].scores, [LESION.score] * 2)
+    assert len(detected["b"].boxes) == 0
 
 
 def test_the_description_of_a_series_stays_out(tmp_path: Path) -> None:

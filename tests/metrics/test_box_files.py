@@ -11,10 +11,10 @@ import pytest
 from lnsdk import InputError
 from lnsdk.metrics import Convention, DetectedBoxes, KnownBoxes, read_detected_boxes, read_known_boxes, write_boxes
 
-VOXELS = [10, 20, 3, 11, 24, 3]
-"""Voxels 10 to 11 along x, 20 to 24 along y, and 3 along z."""
+VOXELS = [10, 20, 3, 11, 24, 4]
+"""Voxels 10 to 11 along x, 20 to 24 along y, and 3 to 4 along z."""
 
-EXTENT = [9.5, 19.5, 2.5, 11.5, 24.5, 3.5]
+EXTENT = [9.5, 19.5, 2.5, 11.5, 24.5, 4.5]
 """The same in continuous coordinates."""
 
 
@@ -131,7 +131,7 @@ BAD_KNOWN: list[tuple[object, str]] = [
     ([10, 20, 3, 9, 24, 3], r"the box ends before it begins, x1, y1, z1, x2, y2, z2: \[10, 20, 3, 9, 24, 3\]"),
     ({"type": "cyst"}, r'expected \[x1, y1, z1, x2, y2, z2\] or \{"box"'),
     ({"box": VOXELS, "score": 1}, "unknown key 'score'; the keys are box, diameter_mm, type"),
-    ({"box": VOXELS, "type": 3}, "the type must be a text, found 3"),
+    ({"box": VOXELS, "type": 3}, "the type must be a text that can be printed, found 3"),
     ({"box": VOXELS, "diameter_mm": -1}, "diameter_mm must be"),
     ({"box": VOXELS, "diameter_mm": None}, "diameter_mm must be .*found null"),
     ({"box": "everywhere"}, "expected 6 finite numbers"),
@@ -182,3 +182,55 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_convention_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="convention must be"):
         read_known_boxes(save(tmp_path, {}), "exclusive")  # type: ignore[arg-type]
+
+
+def result(folder: Path, volume: str, content: object) -> None:
+    (folder / volume).mkdir(exist_ok=True)
+    (folder / volume / "detections.json").write_text(json.dumps(content))
+
+
+def test_a_folder_of_results_is_detections(tmp_path: Path) -> None:
+    lesion = {"box": EXTENT, "score": 0.75, "key_slice": 3}
+    result(tmp_path, "b", {"schema_version": 1, "lesions": [lesion]})
+    result(tmp_path, "a", {"schema_version": 1, "lesions": []})
+    (tmp_path / "notes.txt").write_text("no result")
+    detected = read_detected_boxes(tmp_path)
+    assert list(detected) == ["a", "b"]
+    np.testing.assert_array_equal(detected["b"].boxes, [EXTENT])
+    np.testing.assert_array_equal(detected["b"].scores, [0.75])
+    assert len(detected["a"].boxes) == 0
+    with pytest.raises(InputError, match="says that its boxes are continuous, and inclusive was asked for"):
+        read_detected_boxes(tmp_path, "inclusive")
+    with pytest.raises(InputError, match="cannot read"):
+        read_known_boxes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], 'is no result of lnsdk: it has no list "lesions"'),
+        ({"lesions": {}}, 'is no result of lnsdk: it has no list "lesions"'),
+        ({"lesions": [{"box": EXTENT}]}, "lesion 1: expected a box and a score"),
+        ({"lesions": [7]}, "lesion 1: expected a box and a score"),
+        ({"lesions": [{"box": EXTENT[:5], "score": 1}]}, "volume 'a', box 1: expected 6 finite numbers"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(InputError, match="holds no VOLUME/detections"):
+        read_detected_boxes(tmp_path)
+    result(tmp_path, "a", content)
+    with pytest.raises(InputError, match=message):
+        read_detected_boxes(tmp_path)
+
+
+def test_continuous_boxes_have_a_volume(tmp_path: Path) -> None:
+    path = save(tmp_path, {"a": [EXTENT, [1, 2, 3, 4, 5, 3]]})
+    with pytest.raises(InputError, match=r"box 2: the box has no volume.*Are these inclusive indices\?"):
+        read_known_boxes(path, "continuous")
+    read_known_boxes(path, "inclusive")
+
+
+@pytest.mark.parametrize("kind", ["\x1b[31mred", "two\nlines", "\ud800"])
+def test_types_can_be_printed(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(InputError, match="the type must be a text that can be printed"):
+        read_known_boxes(save(tmp_path, {"a": [{"box": VOXELS, "type": kind}]}))

@@ -189,15 +189,20 @@ def _parser() -> ArgumentParser:
         "and froc.png.\n\n"
         "Both files are JSON, {volume: [[x1, y1, z1, x2, y2, z2(, score)]]} as the public LENS evaluator reads them,\n"
         'or {"boxes": "continuous", "volumes": {volume: [box]}}, where a box of the truth may also be\n'
-        '{"box": [x1, y1, z1, x2, y2, z2], "type": "lung nodule", "diameter_mm": 5.0}.',
+        '{"box": [x1, y1, z1, x2, y2, z2], "type": "lung nodule", "diameter_mm": 5.0}. Detections may also be a\n'
+        "folder of results, VOLUME/detections.json: detect with a threshold of 0 for a whole curve.",
         [
             "lnsdk evaluate froc predictions.json truth.json -o report",
+            "lnsdk detect ct -o results/ct --threshold 0; lnsdk evaluate froc results truth.json -o report",
             "lnsdk evaluate froc predictions.json truth.json --overlap iou --threshold 0.5 -o report",
             "lnsdk evaluate froc mine.json truth.json --boxes continuous --false-positives 0.5,1,2,4 -o report",
         ],
     )
     parser.add_argument(
-        "predictions", type=Path, metavar="PREDICTIONS.json", help="JSON file of the detected boxes, each with a score"
+        "predictions",
+        type=Path,
+        metavar="PREDICTIONS.json",
+        help="JSON file of the detected boxes, each with a score, or a folder of results",
     )
     parser.add_argument(
         "truth", type=Path, metavar="TRUTH.json", help="JSON file of the lesions; the volumes it names are evaluated"

@@ -8,7 +8,7 @@ where a box is such a row or, for what is known of a lesion besides,
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lnsdk.errors import InputError
+from lnsdk.metrics.json_files import read_json, short
+from lnsdk.metrics.result_folders import read_results
 
 Convention = Literal["inclusive", "continuous"]
 Content = TypeVar("Content")
@@ -69,7 +71,8 @@ def read_detected_boxes(path: str | Path, convention: Convention | None = None) 
     Parameters
     ----------
     path : str or Path
-        JSON file of the LENS evaluator or of lnsdk; every box has a score.
+        JSON file of the LENS evaluator or of lnsdk, every box with a score; or a folder of results,
+        ``VOLUME/detections.json`` as `lnsdk.Detections.to_json` writes them.
     convention : {"inclusive", "continuous"}, optional
         What the numbers of a file that does not say so are: inclusive when left out.
 
@@ -88,7 +91,9 @@ def read_detected_boxes(path: str | Path, convention: Convention | None = None) 
     def detected(rows: NDArray[np.float64], entries: Sequence[Mapping[str, Any]]) -> DetectedBoxes:
         return DetectedBoxes(rows, np.array([entry["score"] for entry in entries], np.float64))
 
-    return _read(Path(path), convention, _detected_entry, detected)
+    file = Path(path)
+    document = read_results(file) if file.is_dir() else read_json(file)
+    return _collect(document, file, convention, _detected_entry, detected)
 
 
 def read_known_boxes(path: str | Path, convention: Convention | None = None) -> dict[str, KnownBoxes]:
@@ -117,7 +122,7 @@ def read_known_boxes(path: str | Path, convention: Convention | None = None) -> 
         diameters = [entry.get("diameter_mm", math.nan) for entry in entries]
         return KnownBoxes(rows, types, np.array(diameters, np.float64))
 
-    return _read(Path(path), convention, _known_entry, known)
+    return _collect(read_json(Path(path)), Path(path), convention, _known_entry, known)
 
 
 def write_boxes(path: str | Path, volumes: Mapping[str, DetectedBoxes] | Mapping[str, KnownBoxes]) -> None:
@@ -155,42 +160,48 @@ class _Place(NamedTuple):
         return InputError("bad-boxes", f"{self.file}, volume {self.volume!r}, box {self.row + 1}: {problem}")
 
 
-def _read(
+def _collect(
+    document: Any,
     file: Path,
     convention: Convention | None,
     entry_of: Callable[[object, _Place], Mapping[str, Any]],
     content_of: Callable[[NDArray[np.float64], Sequence[Mapping[str, Any]]], Content],
 ) -> dict[str, Content]:
-    """Volumes of a file in continuous coordinates; `entry_of` checks a box, `content_of` collects those of a volume."""
+    """Volumes of a document in continuous coordinates; `entry_of` checks a box, `content_of` collects a volume's."""
     if convention is not None and convention not in get_args(Convention):
         raise ValueError(f"convention must be 'inclusive' or 'continuous', got {convention!r}")
-    volumes, holds = _volumes(file, convention)
+    volumes, holds = _volumes(document, file, convention)
     contents = {}
     for name, listed in volumes.items():
         if not isinstance(listed, list):
             raise InputError(
-                "bad-boxes", f"{file}, volume {name!r}: expected a list of boxes [[{_LAYOUT}]], found {_short(listed)}"
+                "bad-boxes", f"{file}, volume {name!r}: expected a list of boxes [[{_LAYOUT}]], found {short(listed)}"
             )
         entries = [entry_of(item, _Place(file, name, row)) for row, item in enumerate(listed)]
         rows = np.array([entry["box"] for entry in entries], np.float64).reshape(-1, _CORNERS)
+        flat = np.flatnonzero((rows[:, :3] == rows[:, 3:]).any(axis=1))
+        if holds == "continuous" and len(flat):
+            raise _Place(file, name, int(flat[0])).refuse(
+                "the box has no volume; a continuous box over the voxels i to j runs from i - 0.5 to j + 0.5. "
+                f"Are these inclusive indices? {short(rows[flat[0]].tolist())}"
+            )
         contents[name] = content_of(rows + INCLUSIVE_TO_CONTINUOUS if holds == "inclusive" else rows, entries)
     return contents
 
 
-def _volumes(file: Path, convention: Convention | None) -> tuple[dict[str, Any], Convention]:
-    """The boxes of every volume as they stand in the file, and what their numbers are."""
-    document = _document(file)
+def _volumes(document: Any, file: Path, convention: Convention | None) -> tuple[dict[str, Any], Convention]:
+    """The boxes of every volume as they stand in the file or folder, and what their numbers are."""
     if not isinstance(document, dict):
         raise InputError(
             "bad-boxes",
-            f"{file} must hold an object that names volumes, {{volume: [[{_LAYOUT}]]}}, found {_short(document)}",
+            f"{file} must hold an object that names volumes, {{volume: [[{_LAYOUT}]]}}, found {short(document)}",
         )
     if not isinstance(document.get("volumes"), dict):
         return document, convention or "inclusive"
     said: Any = document.get("boxes")
     if said not in get_args(Convention):
         raise InputError(
-            "bad-boxes", f'{file} must say "boxes": "inclusive" or "continuous" beside "volumes", found {_short(said)}'
+            "bad-boxes", f'{file} must say "boxes": "inclusive" or "continuous" beside "volumes", found {short(said)}'
         )
     if convention not in (None, said):
         raise InputError(
@@ -199,41 +210,16 @@ def _volumes(file: Path, convention: Convention | None) -> tuple[dict[str, Any],
     return document["volumes"], said
 
 
-def _document(file: Path) -> Any:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError("missing-path", f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError("bad-boxes", f"{file} is no JSON file in UTF-8: {error}") from error
-    try:
-        return json.loads(text, object_pairs_hook=_each_once)
-    except RecursionError as error:
-        raise InputError("bad-boxes", f"{file} is nested too deeply to be a file of boxes") from error
-    except ValueError as error:
-        raise InputError("bad-boxes", f"{file} cannot be read as JSON: {error}") from error
-
-
-def _each_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; JSON's own reader takes the last of several volumes of one name without a word."""
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"{name!r} is there twice")
-        result[name] = value
-    return result
-
-
 def _detected_entry(item: object, place: _Place) -> Mapping[str, Any]:
     if isinstance(item, list):
         if len(item) == _CORNERS:
-            raise place.refuse(f"a detection needs a score, [{_LAYOUT}, score], found {_short(item)}")
+            raise place.refuse(f"a detection needs a score, [{_LAYOUT}, score], found {short(item)}")
         item = {"box": _numbers(item, f"{_LAYOUT}, score", _CORNERS + 1, place)[:_CORNERS], "score": item[-1]}
     entry = _object(item, {"box", "score"}, place)
     if "score" not in entry:
         raise place.refuse('a detection needs a "score"')
     if not _is_number(entry["score"]):
-        raise place.refuse(f"the score must be a finite number, found {_short(entry['score'])}")
+        raise place.refuse(f"the score must be a finite number, found {short(entry['score'])}")
     return entry
 
 
@@ -241,34 +227,35 @@ def _known_entry(item: object, place: _Place) -> Mapping[str, Any]:
     if isinstance(item, list):
         if len(item) == _CORNERS + 1:
             raise place.refuse(
-                f"a lesion has no score, [{_LAYOUT}], found {_short(item)}; are detections and truth swapped?"
+                f"a lesion has no score, [{_LAYOUT}], found {short(item)}; are detections and truth swapped?"
             )
         item = {"box": item}
     entry = _object(item, {"box", "type", "diameter_mm"}, place)
-    if not isinstance(entry.get("type", ""), str):
-        raise place.refuse(f"the type must be a text, found {_short(entry['type'])}")
+    kind = entry.get("type", "")
+    if not isinstance(kind, str) or not kind.isprintable():
+        raise place.refuse(f"the type must be a text that can be printed, found {short(kind)}")
     diameter = entry.get("diameter_mm", 0.0)
     if not _is_number(diameter) or diameter < 0:
-        raise place.refuse(f"diameter_mm must be a finite number of at least 0, found {_short(diameter)}")
+        raise place.refuse(f"diameter_mm must be a finite number of at least 0, found {short(diameter)}")
     return entry
 
 
 def _object(item: object, keys: set[str], place: _Place) -> dict[str, Any]:
     """A box as an object with these keys, the first of which it must have and whose corners are in order."""
     if not isinstance(item, dict) or "box" not in item:
-        raise place.refuse(f'expected [{_LAYOUT}] or {{"box": [{_LAYOUT}], ...}}, found {_short(item)}')
+        raise place.refuse(f'expected [{_LAYOUT}] or {{"box": [{_LAYOUT}], ...}}, found {short(item)}')
     unknown = sorted(item.keys() - keys)
     if unknown:
         raise place.refuse(f"unknown key {unknown[0]!r}; the keys are {', '.join(sorted(keys))}")
     corners = _numbers(item["box"], _LAYOUT, _CORNERS, place)
     if any(first > last for first, last in zip(corners[:3], corners[3:], strict=True)):
-        raise place.refuse(f"the box ends before it begins, {_LAYOUT}: {_short(corners)}")
+        raise place.refuse(f"the box ends before it begins, {_LAYOUT}: {short(corners)}")
     return item
 
 
 def _numbers(values: object, layout: str, length: int, place: _Place) -> list[Any]:
     if not isinstance(values, list) or len(values) != length or not all(map(_is_number, values)):
-        raise place.refuse(f"expected {length} finite numbers [{layout}], found {_short(values)}")
+        raise place.refuse(f"expected {length} finite numbers [{layout}], found {short(values)}")
     return values
 
 
@@ -280,15 +267,6 @@ def _is_number(value: object) -> bool:
         return math.isfinite(value)
     except OverflowError:
         return False
-
-
-def _short(value: object) -> str:
-    """A value of a file as a message shows it."""
-    try:
-        text = json.dumps(value)
-    except RecursionError:  # nested just as deeply as the reader of JSON allows
-        return "a deeply nested list"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _entries(name: str, content: DetectedBoxes | KnownBoxes) -> list[Any]:
@@ -322,7 +300,7 @@ def _checked(values: ArrayLike, name: str) -> NDArray[np.float64]:
         return boxes.reshape(0, _CORNERS)
     if boxes.ndim != 2 or boxes.shape[1] != _CORNERS:
         raise ValueError(f"{name} must have shape (N, {_CORNERS}), got {boxes.shape}")
-    wrong = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (boxes[:, :3] <= boxes[:, 3:]).all(axis=1)))
+    wrong = np.flatnonzero(~(np.isfinite(boxes).all(axis=1) & (boxes[:, :3] < boxes[:, 3:]).all(axis=1)))
     if len(wrong):
         raise ValueError(
             f"{name}[{wrong[0]}] must be finite and end after it begins, as {_LAYOUT}; got {boxes[wrong[0]].tolist()}"
