@@ -64,6 +64,9 @@ def test_simulated_patients_are_planned_as_asked(
         (["--lits", "{tmp}/nowhere"], "nowhere"),
         (["--luna16", "{tmp}"], "unpack subset0.zip"),
         (["--lits", "{tmp}", "--deeplesion-boxes", "{tmp}/b.json"], "the 3D boxes belong to DeepLesion"),
+        (["--phantoms-only", "--allow-missing"], "--allow-missing is for published data sets"),
+        (["--lits", "{tmp}", "--patients", "0"], "--patients is for simulated patients, and --lits takes recorded"),
+        (["--luna16", "{tmp}", "--phantoms-only"], "--phantoms-only is for simulated patients"),
     ],
 )
 def test_unusable_data(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

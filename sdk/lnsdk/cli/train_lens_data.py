@@ -19,24 +19,42 @@ from lnsdk.errors import InputError
 RECORDED = ("deeplesion", "luna16", "lits", "nih_ln")
 """Options that name published data sets."""
 
+PLANNED = ("patients", "single", "validation", "test", "lesions", "seed", "reach_mm")
+"""Options that plan simulated patients, as `PatientSetPlan` names them."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when the cases are there."""
     options = _parser().parse_args(arguments)
+    recorded = _given(options, RECORDED)
+    _refuse_others(options, recorded)
+    return _record(options) if recorded else _simulate(options)
+
+
+def _given(options: Namespace, names: Sequence[str]) -> list[str]:
+    """Those of some options that were given, as they are written."""
+    values = {name: getattr(options, name) for name in names}
+    return [f"--{name.replace('_', '-')}" for name, value in values.items() if value is not None and value is not False]
+
+
+def _refuse_others(options: Namespace, recorded: Sequence[str]) -> None:
+    """Refuse options that would have no effect."""
     if options.deeplesion_boxes is not None and options.deeplesion is None:
         raise InputError("settings", "the 3D boxes belong to DeepLesion: name its folder too (--deeplesion DIR)")
-    return _record(options) if any(getattr(options, name) for name in RECORDED) else _simulate(options)
+    if options.allow_missing and not recorded:
+        raise InputError("settings", "--allow-missing is for published data sets: name one, such as --luna16 DIR")
+    planned = _given(options, ("data", "phantoms_only", *PLANNED))
+    if recorded and planned:
+        raise InputError(
+            "settings", f"{planned[0]} is for simulated patients, and {recorded[0]} takes recorded ones: leave one out"
+        )
 
 
 def _simulate(options: Namespace) -> int:
     """Make simulated patients and print what the set holds."""
     patients, backgrounds = trainers("common.patients"), trainers("common.backgrounds")
     root = real_cts(options.data, options.phantoms_only, PHANTOMS_ALONE)
-    counts = {
-        name: getattr(options, name)
-        for name in ("patients", "single", "validation", "test", "lesions", "seed", "reach_mm")
-        if getattr(options, name) is not None
-    }
+    counts = {name: getattr(options, name) for name in PLANNED if getattr(options, name) is not None}
     try:
         plan = patients.PatientSetPlan(**counts, backgrounds=backgrounds.load_backgrounds(root) if root else ())
     except ValueError as error:
