@@ -23,8 +23,8 @@ from lnsdk.export.bundle import write_graphs, write_metadata
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.parity import check_graph
 from lnsdk.pipelines.false_positives import pooling_weights
-from lnsdk.trainers.lens.bundle import BACKENDS
 from lnsdk.trainers.lens.fpr.settings import boxes_of
+from lnsdk.trainers.lens.gate import BACKENDS
 from lnsdk.trainers.lens.graphs import fpr_graph, lens_graphs
 from lnsdk.trainers.lens.losses import total_loss
 from lnsdk.trainers.lens.settings import edge, paper

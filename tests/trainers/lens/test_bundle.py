@@ -21,16 +21,8 @@ from lnsdk.export.parity import ParityError, check_graph, compare_lesions
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import (
-    BATCHES,
-    Verdict,
-    _open_candidate,
-    _section,
-    compare_outputs,
-    export_checkpoint,
-    real_inputs,
-    write_lens_bundle,
-)
+from lnsdk.trainers.lens.bundle import Verdict, _open_candidate, _section, export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.gate import BATCHES, compare_outputs, real_inputs
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.lens.settings import runtime_of
@@ -103,8 +95,10 @@ def test_bundle_with_false_positive_reduction(
     assert (settings.threshold, settings.fpr.threshold, settings.operating_point) == (0.1, 0.15, 0.15)
     assert (settings.fpr.patch, settings.fpr.boxes) == (TINY_FPR.patch, 50)
     assert "s_lens / 2 for the others" in read_bundle(folder).section["fpr"]["combination"]
-    rows = json.loads((folder / "docs/parity.json").read_text())["outputs"]
-    checked = {(row["backend"], row["batch"]) for row in rows if row["graph"] == "fpr"}
+    report = json.loads((folder / "docs/parity.json").read_text())
+    compared = {name: detector["lesions_above"] for name, detector in report["detectors"].items()}
+    assert compared == {"detector": 0.15, "without false-positive reduction": 0.1}
+    checked = {(row["backend"], row["batch"]) for row in report["outputs"] if row["graph"] == "fpr"}
     assert checked == {(backend, batch) for backend in ("onnx", "torchscript") for batch in BATCHES}
     assert Detector(folder).reduces_false_positives
     assert Detector(folder, reduce_false_positives=False).provenance.threshold == 0.1
@@ -304,7 +298,7 @@ def test_adapted_network_gives_the_same_in_every_backend(volume: Volume, tmp_pat
     (tmp_path / "docs/README.md").write_text("# tiny\n")
     (tmp_path / "LICENSE").write_text("none\n")
     candidate = _open_candidate(tmp_path, _section("tiny", runtime_of(TINY), None), graphs)
-    assert compare_outputs(candidate, graphs, [volume])  # raises where a graph differs
+    assert compare_outputs(candidate.bundle, graphs, [volume])  # raises where a graph differs
     reference, other = (detector(volume) for detector in candidate.detectors.values())
     parity = compare_lesions(reference, other)
     assert parity.matched == len(reference.lesions) > 0
