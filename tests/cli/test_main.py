@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from lnsdk import BackendUnavailable, Detector, InputError
 from lnsdk.cli.__main__ import COMMANDS, main
-from tests.toy_bundle import phantom
+from tests.toy_bundle import FPR, phantom, write_toy_bundle
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,16 @@ def test_detect_passes_its_options_on(toy: Path, ct: Path, tmp_path: Path) -> No
     assert document["threshold"] == 0
     assert document["experts"] == ["lung"]
     assert document["crop"] == "none"
+
+
+def test_detect_can_leave_false_positive_reduction_out(ct: Path, tmp_path: Path) -> None:
+    bundle = write_toy_bundle(tmp_path / "toy", fpr=FPR)
+    looked = []
+    for name, options in (("with", []), ("without", ["--no-fpr"])):
+        assert main(["detect", str(ct), "-o", str(tmp_path / name), "--bundle", str(bundle), *options]) == 0
+        document = json.loads((tmp_path / name / "detections.json").read_text())
+        looked.append((document["false_positive_reduction"], document["lesions"][0]["fpr_score"] is not None))
+    assert looked == [(True, True), (False, False)]
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,20 @@ def test_detector_averages_both_scores(reducing: Path) -> None:
     assert 0.4 < part < 0.9
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 1, 2)])
+def test_flipped_volumes_give_the_same_scores(reducing: Path, axes: tuple[int, ...]) -> None:
+    volume, detector = balls(), Detector(reducing, threshold=0)
+    move = np.eye(4)
+    for axis in axes:
+        move[2 - axis, 2 - axis], move[2 - axis, 3] = -1, volume.shape[axis] - 1
+    flipped = Volume(np.ascontiguousarray(np.flip(volume.voxels, axes)), volume.affine @ move)
+    straight, turned = detector(volume).lesions, detector(flipped).lesions
+    assert len(straight) == len(turned) >= 3
+    for a, b in zip(straight, turned, strict=True):
+        assert (a.score, a.fpr_score) == (b.score, b.fpr_score)
+        np.testing.assert_allclose(a.center_mm, b.center_mm, atol=1e-3)
+
+
 def test_boxes_beyond_the_limit_get_half(tmp_path: Path) -> None:
     detector = Detector(write_toy_bundle(tmp_path / "toy", fpr=FPR | {"boxes": 1}), threshold=0)
     alone = Detector(tmp_path / "toy", threshold=0, reduce_false_positives=False)(balls()).lesions
