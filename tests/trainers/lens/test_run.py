@@ -26,9 +26,16 @@ from tests.trainers.lens.fpr.tiny import TINY as TINY_FPR
 from tests.trainers.lens.tiny import TINY, spread_scores
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is left out but steps: a network that has learned too little to be compared is helped before export."""
+    """Nothing is left out but steps: a network that has learned too little to be compared is helped before export.
+
+    The first run is interrupted after the second training; the one after it makes nothing again.
+    """
     trained: list[int | None] = []
 
     def train(settings: LensSettings, *arguments: object) -> Lens:
@@ -57,9 +64,17 @@ def test_training_ends_with_a_bundle_that_says_how_it_was_made(tmp_path: Path, m
     )
     out = tmp_path / "run"
 
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(lens_run, "reduce", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lens_run.run(framework, None, out)
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".ckpt", ".npy", ".npz")}
+    assert {path.parent.name for path in made} == {"cases", "organs", "first", "embedding", "mining", "second"}
+
     bundle = lens_run.run(framework, None, out)
 
-    assert trained == [1, 2]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert trained == [1, 2] * 2
     folders = {"cases", "organs", "first", "embedding", "mining", "second", "fpr", "validation", "bundle"}
     assert {path.name for path in out.iterdir()} == folders | {"validation_without_fpr"}
     detector, plain = Detector(bundle), Detector(bundle, reduce_false_positives=False)
