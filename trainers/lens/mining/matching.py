@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.lens.mining.tracklets import THETA, Rows, Tracklets, add_lesions, apart
+from lnsdk.trainers.lens.mining.tracklets import Rows, Tracklets, add_lesions, apart
+from lnsdk.trainers.lens.mining.uncertain import OVERLAP
 
 
 class Embedding(Protocol):
@@ -107,7 +108,7 @@ class Match:
 
 
 def match_patient(
-    volumes: Sequence[MinedVolume], embedding: Embedding, delta: float, theta: float = THETA
+    volumes: Sequence[MinedVolume], embedding: Embedding, delta: float, overlap: float = OVERLAP
 ) -> tuple[list[Labels], list[Match]]:
     """Mine lesions from the annotations in a patient's other volumes.
 
@@ -119,8 +120,8 @@ def match_patient(
         Describes lesions.
     delta : float
         Distance below which a tracklet and an annotation are the same lesion; 0 mines nothing.
-    theta : float
-        A box with a larger IoU with what is labelled or mined already is not added again.
+    overlap : float
+        IoU above which a box shows a lesion that is labelled or mined already; its tracklet is then nothing new.
 
     Returns
     -------
@@ -137,8 +138,7 @@ def match_patient(
     for found in near:
         volume, source, current = volumes[found.volume], volumes[found.source].case, labels[found.volume]
         rows = volume.tracklets.rows[volume.tracklets.members == found.tracklet]
-        rows = rows[apart(rows, current.boxes, theta)]
-        if len(rows):
+        if apart(rows, current.boxes, overlap).all():
             index = len(current.types)
             new_lesion = np.full(len(rows), index)
             labels[found.volume] = add_lesions(current, rows, new_lesion, (source.labels.types[found.lesion],))
@@ -172,15 +172,20 @@ def nearest_annotations(volumes: Sequence[MinedVolume], embedding: Embedding) ->
     Returns
     -------
     list of Candidate
-        By rising distance. Of annotations at the same distance the first counts. A tracklet without an annotation in
-        another volume is left out.
+        By rising distance, at most one for an annotation in each of the other volumes. Of annotations at the same
+        distance the first counts. A tracklet without an annotation in another volume is left out.
+
+    Notes
+    -----
+    The paper keeps every pair whose distance is small enough. Here a lesion is in one place of a volume: an annotation
+    that is nearer to one of the volume's own annotations than to a tracklet is known there, and of several tracklets
+    that are nearest to the same annotation, such as parts of one lesion, the nearest one is taken.
     """
     keys = [key_rows(volume.case.labels) for volume in volumes]
     partners = [_partners(index, volumes, keys) for index in range(len(volumes))]
-    needed = {source for sources in partners for source in sources}
     described = {
         source: describe(embedding, volumes[source].case, volumes[source].case.labels.boxes[keys[source]])
-        for source in sorted(needed)
+        for source in sorted({source for sources in partners for source in sources})
     }
     found = []
     for index, (volume, sources) in enumerate(zip(volumes, partners, strict=True)):
@@ -188,14 +193,24 @@ def nearest_annotations(volumes: Sequence[MinedVolume], embedding: Embedding) ->
             continue
         centers = volume.tracklets.rows[volume.tracklets.center_rows()[volume.free]]
         places = [(source, int(row)) for source in sources for row in keys[source]]
-        own = describe(embedding, volume.case, centers)
-        distances = _distances(own, np.concatenate([described[source] for source in sources]))
-        for tracklet, row in zip(volume.free, distances, strict=True):
+        annotations = np.concatenate([described[source] for source in sources])
+        distances = _distances(describe(embedding, volume.case, centers), annotations)
+        known = _distances(described[index], annotations).min(axis=0, initial=np.inf) if index in described else np.inf
+        for tracklet, row in zip(volume.free, np.where(distances < known, distances, np.inf), strict=True):
             nearest = int(row.argmin())
-            source, place = places[nearest]
-            lesion = int(volumes[source].case.labels.lesion[place])
-            found.append(Candidate(index, source, int(tracklet), lesion, float(row[nearest])))
-    return sorted(found, key=lambda candidate: candidate.distance)
+            if np.isfinite(row[nearest]):
+                source, place = places[nearest]
+                lesion = int(volumes[source].case.labels.lesion[place])
+                found.append(Candidate(index, source, int(tracklet), lesion, float(row[nearest])))
+    return _one_place_each(sorted(found, key=lambda candidate: candidate.distance))
+
+
+def _one_place_each(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The first candidate of every annotation in every volume."""
+    first: dict[tuple[int, int, int], Candidate] = {}
+    for candidate in candidates:
+        first.setdefault((candidate.volume, candidate.source, candidate.lesion), candidate)
+    return list(first.values())
 
 
 def key_rows(labels: Labels) -> NDArray[np.int64]:

@@ -42,7 +42,7 @@ class MiningSettings:
     sigma : float
         Score that an uncertain box exceeds (0.5, VI-B).
     overlap : float
-        IoU above which a box overlaps what is known (V-C; 0.3, theta_FP of VI-B).
+        IoU above which a box overlaps what is known (V-B, V-C; 0.3, theta_FP of VI-B).
     uncertain_as_lesions : bool
         Take uncertain boxes for lesions ("ignored as GT", Table V); the paper found it worse.
     """
@@ -184,7 +184,7 @@ def mine(
     if settings.runs("intra_patient") and embedding is not None and settings.delta is not None:
         stages["intra_patient"] = {}
         for patient in by_patient(volumes):
-            labels, new = match_patient(patient, embedding, settings.delta, settings.theta)
+            labels, new = match_patient(patient, embedding, settings.delta, settings.overlap)
             names = (volume.case.name for volume in patient)
             stages["intra_patient"] |= zip(names, map(on_labelled_slices, labels), strict=True)
             matches += new

@@ -75,19 +75,35 @@ def test_annotated_tracklets_are_not_matched() -> None:
     assert [len(of.boxes) for of in labels] == [1, 1]
 
 
-def test_boxes_that_are_known_already_are_not_added_again() -> None:
-    """Slice 4 of the tracklet is mined already, by an earlier strategy; slice 3 is new."""
+def test_of_tracklets_that_are_nearest_to_an_annotation_the_nearest_is_taken() -> None:
+    boxes = found([square(3, 13), square(8, 12)])
+    labels, matches = match_patient([annotated("a", 10, "1"), bare("b", boxes)], by_left_edge, 5)
+    assert labels[1].boxes.tolist() == [square(8, 12)]
+    assert [match.distance for match in matches] == [2]
+    other = annotated("c", 16, "3")
+    labels, matches = match_patient([annotated("a", 10, "1"), bare("b", boxes), other], by_left_edge, 5)
+    assert [(match.case, match.source, match.distance) for match in matches] == [("b", "a", 2)]
+    labels, _ = match_patient([annotated("a", 10, "1"), bare("b", found([square(3, 14), square(8, 12)])), other],
+                              by_left_edge, 5)  # fmt: skip
+    assert sorted(labels[1].boxes.tolist()) == [square(3, 14), square(8, 12)]
+
+
+def test_an_annotation_that_the_volume_knows_is_not_looked_for() -> None:
+    """In b the annotation at x = 13 is nearer to a's than the tracklet at x = 14; at x = 12 the tracklet is."""
+    for x, count in ((14, 0), (12, 1)):
+        own = Labels.of([square(9, 13)], [0], ["bone"])
+        known = volume(case("b", own, study="2"), found([square(3, x), square(9, 13)]))
+        assert len(match_patient([annotated("a", 10, "1"), known], by_left_edge, 5)[1]) == count
+
+
+@pytest.mark.parametrize(("x", "count"), [(11, 0), (17, 0), (18, 1)])
+def test_a_tracklet_that_overlaps_what_is_known_is_nothing_new(x: float, count: int) -> None:
+    """Slice 4 shows a lesion that an earlier strategy mined; at x = 17 the IoU with the tracklet is one third."""
     second = bare("b", found([square(3, 12), square(4, 12)]))
-    known = Labels.of([square(4, 11)], [0], ["bone"])
-    second = MinedVolume(second.case, known, second.tracklets, second.free)
+    second = MinedVolume(second.case, Labels.of([square(4, x)], [0], ["bone"]), second.tracklets, second.free)
     labels, matches = match_patient([annotated("a", 10, "1"), second], by_left_edge, 5)
-    assert labels[1].boxes.tolist() == [square(4, 11), square(3, 12)]
-    assert labels[1].types == ("bone", "liver")
-    assert matches[0].lesion == 1
-    everything = MinedVolume(
-        second.case, Labels.of([square(3, 12), square(4, 12)], [0, 0], ["bone"]), second.tracklets, second.free
-    )
-    assert match_patient([annotated("a", 10, "1"), everything], by_left_edge, 5)[1] == []
+    assert len(matches) == count
+    assert len(labels[1].boxes) == 1 + 2 * count
 
 
 def test_a_patient_with_one_volume_has_no_match_and_is_not_embedded() -> None:
