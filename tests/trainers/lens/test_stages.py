@@ -22,7 +22,7 @@ from lnsdk.trainers.lens.organs import OrganSettings
 from lnsdk.trainers.lens.settings import EDGE_RUNTIME, detector_settings, edge
 from lnsdk.trainers.lens.stages import FoundBoxes, find_boxes
 from lnsdk.trainers.lens.tables import experiment as tables
-from lnsdk.trainers.lens.tables.experiment import Experiment, datasets, only_lesions
+from lnsdk.trainers.lens.tables.experiment import MINED, Experiment, datasets, only_lesions
 from lnsdk.trainers.lens.tables.experiment import test_digest as digest_of
 from lnsdk.trainers.lens.tables.recipes import Recipe
 from lnsdk.trainers.lens.tables.scale import Scale
@@ -151,7 +151,7 @@ def test_labels_of_every_source(experiment: Experiment) -> None:
     """What each strategy adds, by hand."""
     universal = {
         source: datasets(experiment, Recipe("universal", source))[0].cases
-        for source in ("none", "cross_slice", "intra_patient", "cross_dataset", "unlabelled", "uncertain_as_truth")
+        for source in (*MINED, "none", "uncertain_as_truth", "truth")
     }
     key, three = [[2.0, *BOX]], [[float(z), *BOX] for z in (1, 2, 3)]
     assert (boxes(universal["none"], "a"), boxes(universal["none"], "b")) == (key, [])
@@ -163,10 +163,11 @@ def test_labels_of_every_source(experiment: Experiment) -> None:
     assert of_b["unlabelled"].uncertain.tolist() == [[2.0, *OTHER], [4.0, *OTHER]]
     assert of_b["uncertain_as_truth"].uncertain.tolist() == []
     assert boxes(universal["uncertain_as_truth"], "b") == sorted([*three, [2.0, *OTHER], [4.0, *OTHER]])
+    assert (boxes(universal["truth"], "a"), boxes(universal["truth"], "b")) == (three, three)
     slices = {source: None if each.slices is None else each.slices.tolist() for source, each in of_b.items()}
     assert slices == {
         "none": [], "cross_slice": [], "intra_patient": [1, 2, 3], "cross_dataset": [1, 2, 3], "unlabelled": None,
-        "uncertain_as_truth": None,
+        "uncertain_as_truth": None, "truth": None,
     }  # fmt: skip
 
 

@@ -172,6 +172,9 @@ def _make_labels(experiment: Experiment, source: LabelSource) -> Mapping[LabelSo
     cases = experiment.train[UNIVERSAL_SET]
     if source == "none":
         return {"none": {case.name: on_labelled_slices(case.labels) for case in cases}}
+    if source == "truth":
+        truths = {case.name: truth_of(case) for case in cases}
+        return {"truth": {name: Labels.of(each.rows, each.owners, each.types) for name, each in truths.items()}}
     if source == "adjacent_slices":
         found = find_boxes(trained(experiment, UNIVERSAL), cases, experiment.settings(1)).pooled
         labels = {case.name: propagate_to_neighbours(case.labels, found[case.name]) for case in cases}
