@@ -24,7 +24,7 @@ from lnsdk.trainers.lens.stages import FoundBoxes, find_boxes
 from lnsdk.trainers.lens.tables import experiment as tables
 from lnsdk.trainers.lens.tables.experiment import MINED, Experiment, datasets, only_lesions
 from lnsdk.trainers.lens.tables.experiment import test_digest as digest_of
-from lnsdk.trainers.lens.tables.recipes import Recipe
+from lnsdk.trainers.lens.tables.recipes import LabelSource, Recipe
 from lnsdk.trainers.lens.tables.scale import Scale
 from lnsdk.trainers.networks.lens import Lens
 from tests.trainers.lens.tiny import TINY
@@ -149,10 +149,8 @@ def boxes(dataset_cases: tuple[GridCase, ...], name: str) -> list[list[float]]:
 
 def test_labels_of_every_source(experiment: Experiment) -> None:
     """What each strategy adds, by hand."""
-    universal = {
-        source: datasets(experiment, Recipe("universal", source))[0].cases
-        for source in (*MINED, "none", "uncertain_as_truth", "truth")
-    }
+    sources: tuple[LabelSource, ...] = (*MINED, "none", "uncertain_as_truth", "truth")
+    universal = {source: datasets(experiment, Recipe("universal", source))[0].cases for source in sources}
     key, three = [[2.0, *BOX]], [[float(z), *BOX] for z in (1, 2, 3)]
     assert (boxes(universal["none"], "a"), boxes(universal["none"], "b")) == (key, [])
     assert (boxes(universal["cross_slice"], "a"), boxes(universal["cross_slice"], "b")) == (three, [])
