@@ -17,7 +17,7 @@ from lnsdk.trainers.lens.mining.delta import choose_delta
 from lnsdk.trainers.networks.embedding import EmbeddingNetwork, EmbeddingShape
 
 SHAPE = EmbeddingShape(("bright", "dark"), channels=(4, 4, 4, 4), hidden=16, dimensions=8)
-SETTINGS = EmbeddingSettings(steps=4, cases=2, lesions=2, places=1, checkpoint_every=2)
+SETTINGS = EmbeddingSettings(steps=4, volumes=2, lesions=2, places=1, checkpoint_every=2)
 
 
 def patient(seed: int, name: str = "", types: tuple[str, str] = ("bright", "dark")) -> GridCase:
@@ -114,7 +114,11 @@ def test_batches_hold_two_views_of_lesions_and_places() -> None:
     cases = [patient(0), patient(1, types=("bright", UNKNOWN))]
     scans = [scan(case.grid) for case in cases]
     batch = draw_batch(
-        cases, scans.__getitem__, SHAPE.types, EmbeddingSettings(cases=5, lesions=2, places=2), np.random.default_rng(3)
+        cases,
+        scans.__getitem__,
+        SHAPE.types,
+        EmbeddingSettings(volumes=5, lesions=2, places=2),
+        np.random.default_rng(3),
     )
     count = len(batch.types)
     assert len(batch.views.close) == 2 * count
@@ -170,6 +174,8 @@ def test_checkpoint_of_other_settings_or_cases_is_refused(tmp_path: Path) -> Non
     train_embedding([patient(0)], tmp_path, replace(SETTINGS, steps=1), shape=SHAPE)
     with pytest.raises(InputError, match="made with seed=0, now seed=1"):
         train_embedding([patient(0)], tmp_path, replace(SETTINGS, steps=1, seed=1), shape=SHAPE)
+    with pytest.raises(InputError, match="made with volumes=2, now volumes=1"):
+        train_embedding([patient(0)], tmp_path, replace(SETTINGS, steps=1, volumes=1), shape=SHAPE)
     with pytest.raises(InputError, match="made with other cases"):
         train_embedding([patient(1)], tmp_path, replace(SETTINGS, steps=1), shape=SHAPE)
 
@@ -212,7 +218,7 @@ def test_a_file_that_is_no_embedding_is_refused(tmp_path: Path) -> None:
 def test_training_brings_views_of_a_lesion_together(tmp_path: Path) -> None:
     """After few steps the same lesion in a noisier volume of the patient is nearer than the other lesion."""
     cases = [patient(seed) for seed in range(4)]
-    settings = EmbeddingSettings(steps=40, cases=4, lesions=2, places=2)
+    settings = EmbeddingSettings(steps=40, volumes=4, lesions=2, places=2)
     network = train_embedding(cases, tmp_path, settings, shape=SHAPE)
     first, second = patient(10), patient(11)
     a, b = (embed(network, of.grid, of.labels.boxes) for of in (first, second))

@@ -101,7 +101,7 @@ def test_boxes_are_kept_for_the_same_weights_cases_and_settings(stub: list[str],
 
 def test_delta_is_kept_for_the_network_and_the_patients_it_was_chosen_with(stub: list[str], tmp_path: Path) -> None:
     annotated, matching = [case("c", True)], [case("a", True), case("b", False, study="s2")]
-    network, short = Lens(4, TINY), EmbeddingSettings(steps=1, cases=1, lesions=1, places=0)
+    network, short = Lens(4, TINY), EmbeddingSettings(steps=1, volumes=1, lesions=1, places=0)
     first = stages.make_embedding(tmp_path, annotated, matching, network, SETTINGS, short)
     assert first.delta is not None
     (tmp_path / "delta.png").unlink()

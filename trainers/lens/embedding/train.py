@@ -53,7 +53,7 @@ class EmbeddingSettings:
     ----------
     steps : int
         Optimizer steps.
-    cases : int
+    volumes : int
         Volumes in a batch.
     lesions : int
         Annotated lesions of each volume in a batch at most.
@@ -72,7 +72,7 @@ class EmbeddingSettings:
     """
 
     steps: int = 600
-    cases: int = 6
+    volumes: int = 6
     lesions: int = 5
     places: int = 3
     learning_rate: float = 2e-3
@@ -82,7 +82,7 @@ class EmbeddingSettings:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "cases": 1, "lesions": 1, "places": 0, "checkpoint_every": 1}
+        least = {"steps": 1, "volumes": 1, "lesions": 1, "places": 0, "checkpoint_every": 1}
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
@@ -255,7 +255,7 @@ def draw_batch(
     rng: np.random.Generator,
 ) -> Batch:
     """Lesions and random places of some volumes (cases, and the scan of each by its index), two views of each."""
-    chosen = rng.choice(len(cases), min(settings.cases, len(cases)), replace=False)
+    chosen = rng.choice(len(cases), min(settings.volumes, len(cases)), replace=False)
     people = {name: index for index, name in enumerate(sorted({person(case) for case in cases}))}
     drawn = [(int(index), *place) for index in chosen for place in _draw_places(cases[index], settings, rng)]
     views = [
