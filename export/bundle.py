@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lnsdk.backends import Signature
-from lnsdk.bundle import FORMAT_VERSION, METADATA, metadata_digest
+from lnsdk.bundle import FORMAT_VERSION, METADATA, SIGNATURES, metadata_digest
 from lnsdk.errors import InputError
 from lnsdk.export.graph import ExportGraph
 from lnsdk.export.onnx import export_onnx
@@ -127,7 +127,11 @@ def write_metadata(
 
 
 def update_documents(folder: Path) -> None:
-    """Hash the files under `docs` of a written bundle again, after they were changed; every other hash stays."""
+    """Hash the files under `docs` of a written bundle again, after they were changed; every other hash stays.
+
+    Signatures are removed: they were of another bundle.
+    """
+    (folder / SIGNATURES).unlink(missing_ok=True)
     path = folder / METADATA
     metadata = json.loads(path.read_text())
     documents = {name: digest for name, digest in file_hashes(folder).items() if name.startswith("docs/")}

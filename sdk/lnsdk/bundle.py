@@ -20,6 +20,9 @@ FORMAT_VERSION = 1
 METADATA = "configs/metadata.json"
 """Where MONAI's bundle layout keeps the description of a model."""
 
+SIGNATURES = "configs/signatures.json"
+"""Who vouches for the bundle; not among its files, as it signs the hash that they lead to."""
+
 MAX_METADATA_BYTES = 1 << 20
 """A description is a few kilobytes; more than this is refused before it is parsed."""
 
@@ -42,8 +45,29 @@ GRAPH_SUFFIXES = (".onnx", ".ts")
 class _Store(Protocol):
     """Where the files of a bundle are: each is read by its name relative to the bundle."""
 
+    prefix: str
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+
     def read(self, name: str, limit: int) -> bytes:
         """Return a file's content, refusing one of more than `limit` bytes."""
+
+
+@dataclass(frozen=True)
+class BundleSignature:
+    """An Ed25519 signature that comes with a bundle; see `lnsdk.signing`.
+
+    Attributes
+    ----------
+    key : str
+        The public key, 32 bytes in hexadecimal.
+    signature : str
+        64 bytes in hexadecimal.
+    """
+
+    key: str
+    signature: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,10 @@ class Bundle:
         The network's graphs by name.
     files : mapping of str to str
         SHA-256 of every file, by its name relative to the bundle.
+    signatures : tuple of BundleSignature
+        Signatures that come with it; they prove nothing until `lnsdk.signing.check_trusted` has looked at them.
+    prefix : str
+        Folder of the bundle within its zip, empty or ending with a slash.
     """
 
     path: Path
@@ -76,6 +104,8 @@ class Bundle:
     section: Mapping[str, Any]
     graphs: Mapping[str, Signature]
     files: Mapping[str, str]
+    signatures: tuple[BundleSignature, ...]
+    prefix: str
     _store: _Store
 
     def read(self, name: str) -> bytes:
@@ -160,6 +190,8 @@ def _read_bundle(path: Path) -> Bundle:
         section=section,
         graphs=_graphs(path, section),
         files=files,
+        signatures=_signatures(path, store),
+        prefix=store.prefix,
         _store=store,
     )
 
@@ -192,9 +224,14 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 class _Folder:
+    prefix = ""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._root = path.resolve()
+
+    def holds(self, name: str) -> bool:
+        return (self._root / name).is_file()
 
     def read(self, name: str, limit: int) -> bytes:
         file = self._root / name
@@ -220,11 +257,14 @@ class _Zip:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise InputError("bundle-path", f"bundle {path.name} holds {twice} twice")
-        self._prefix = _prefix(path, names)
+        self.prefix = _prefix(path, names)
         self._names = frozenset(names)
 
+    def holds(self, name: str) -> bool:
+        return self.prefix + name in self._names
+
     def read(self, name: str, limit: int) -> bytes:
-        stored = self._prefix + name
+        stored = self.prefix + name
         if stored not in self._names:
             raise InputError("bundle-file", f"bundle {self._path.name}: file {name} is missing")
         with self._open() as archive:
@@ -316,6 +356,20 @@ def _files(path: Path, section: Mapping[str, Any]) -> dict[str, str]:
     for name in files:
         _check_name(path, name)
     return files
+
+
+def _signatures(path: Path, store: _Store) -> tuple[BundleSignature, ...]:
+    if not store.holds(SIGNATURES):
+        return ()
+    try:
+        listed = json.loads(store.read(SIGNATURES, MAX_METADATA_BYTES))["signatures"]
+        found = tuple(BundleSignature(entry["key"], entry["signature"]) for entry in listed)
+        lengths = {(len(bytes.fromhex(each.key)), len(bytes.fromhex(each.signature))) for each in found}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError("bundle-metadata", f"bundle {path.name}: {SIGNATURES} cannot be read ({error})") from error
+    if not lengths <= {(32, 64)}:
+        raise InputError("bundle-metadata", f"bundle {path.name}: {SIGNATURES} holds something else than Ed25519")
+    return found
 
 
 def _verify_all(path: Path, store: _Store, files: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             experts=options.experts,
             threshold=options.threshold,
             reduce_false_positives=not options.no_fpr,
+            trusted_keys=options.trusted_key,
         )
     except InputError:
         raise
@@ -135,6 +136,13 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--no-fpr", action="store_true", help="leave the model's false-positive reduction out, if it has one"
+    )
+    parser.add_argument(
+        "--trusted-key",
+        type=Path,
+        action="append",
+        metavar="PEM",
+        help="accept only a model that this public key signed; may be given several times",
     )
     parser.add_argument("--bundle", type=Path, help="model bundle, folder or zip (default: the one in the package)")
     parser.add_argument(

@@ -28,6 +28,7 @@ from lnsdk.pipelines.proposals import (
 from lnsdk.pipelines.settings import FPR, GRAPHS, read_settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
+from lnsdk.signing import PublicKey, check_trusted
 from lnsdk.threads import limited_to
 from lnsdk.volume import Volume
 
@@ -78,6 +79,9 @@ class Detector:
         Let the bundle's second network look at the best 3D boxes (50 of them in the edge model) and average its score
         with the detector's (LENS eq. 4); the others get half of the detector's. False gives the detector's own scores,
         for which bundles store another operating point. Without effect for a bundle that has no such network.
+    trusted_keys : sequence of str, Path or bytes, optional
+        Ed25519 public keys, as PEM files or 32 bytes: only a bundle that one of them signed is loaded. None accepts
+        unsigned bundles.
 
     Raises
     ------
@@ -100,6 +104,7 @@ class Detector:
         experts: Sequence[str] | None = None,
         threshold: float | None = None,
         reduce_false_positives: bool = True,
+        trusted_keys: Sequence[PublicKey] | None = None,
     ) -> None:
         if crop not in CROPS:
             raise ValueError(f"crop must be {' or '.join(CROPS)}, got {crop!r}")
@@ -110,6 +115,8 @@ class Detector:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
         loaded = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        if trusted_keys is not None:
+            check_trusted(loaded, trusted_keys)
         self._settings = read_settings(loaded)
         self._crop = crop
         self._threads = threads
