@@ -54,9 +54,9 @@ def no_simulation(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--phantoms-only", "--preset", "paper", "--imagenet", "{tmp}/other.pth"], "--imagenet-resnet FILE"),
         (["--phantoms-only", "--cases", "{tmp}"], "must hold a set of cases"),
         (["--phantoms-only", "--cases", "{tmp}", "--patients", "3"], "choose one of them"),
-        (["--phantoms-only", "--organs", "{tmp}/no.ckpt"], "cannot read"),
+        (["--phantoms-only", "--features", "{tmp}/no.ckpt"], "cannot read"),
         (["--phantoms-only", "--delta", "0.2", "--no-mining"], "choose one of them"),
-        (["--phantoms-only", "--organs", "{tmp}/other.pth"], "does not hold features for this network"),
+        (["--phantoms-only", "--features", "{tmp}/other.pth"], "does not hold features for this network"),
         (["--phantoms-only", "--imagenet-resnet", "{tmp}/other.pth"], "--imagenet-resnet needs --preset paper"),
     ],
 )

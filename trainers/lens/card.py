@@ -93,6 +93,8 @@ class Trained:
     ----------
     preset : str
         Name of the presets.
+    start : str
+        Weights that the training began with, in words.
     settings : LensSettings
         Of the detector.
     reduction : FprSettings or None
@@ -106,6 +108,7 @@ class Trained:
     """
 
     preset: str
+    start: str
     settings: LensSettings
     reduction: FprSettings | None
     origin: Origin
@@ -145,7 +148,7 @@ def model_card(
         mean=curve.mean_sensitivity,
         point=point,
         last=DIFFERENCES,
-        differences=differences(settings, trained.origin),
+        differences=differences(settings, trained.origin, trained.start),
     )
 
 
@@ -248,11 +251,10 @@ def _backgrounds(real_cts: Sequence[str]) -> str:
     )
 
 
-def differences(settings: LensSettings, origin: Origin) -> str:
-    """What this training and its detector do otherwise than the paper, as a Markdown list."""
+def differences(settings: LensSettings, origin: Origin, start: str) -> str:
+    """What this training, which began with `start`, and its detector do otherwise than the paper: a Markdown list."""
     runtime = settings.runtime
     windows = ", ".join(f"{low:g} to {high:g}" for low, high in settings.shape.windows)
-    start = _start(settings)
     rows = [
         *(["data: simulated lesions in place of the paper's four datasets of real ones"] if origin.simulated else []),
         f"input: HU windows {windows}; the paper has one, {FULL_WINDOW[0]:g} to {FULL_WINDOW[1]:g}",
@@ -269,9 +271,3 @@ def differences(settings: LensSettings, origin: Origin) -> str:
         f"{PAPER_RUNTIME.detections['stack_iou']:g})",
     ]
     return "\n".join(f"- {row}" for row in rows)
-
-
-def _start(settings: LensSettings) -> str:
-    if settings.imagenet is not None:
-        return "ImageNet weights, as the paper"
-    return "random weights" if settings.organs is None else "features that learned to name the organs of phantoms"

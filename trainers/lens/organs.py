@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lnsdk.errors import InputError
 from lnsdk.phantom import ORGANS, chest_phantom
-from lnsdk.trainers.common.checkpoint import first_line, read_checkpoint
 from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
 from lnsdk.trainers.common.loop import Training, optimize, start
 from lnsdk.trainers.common.parallel import in_parallel
@@ -37,9 +35,6 @@ FIRST_PHANTOM = 4_000_000
 
 PHANTOM_SLICES, PHANTOM_SIZE = 96, 512
 """Slices of a phantom, and their rows and columns, on the network's grid: 192 mm of a field of 410 mm."""
-
-FEATURES = ("backbone", "fusion", "lateral1", "lateral2", "lateral3", "merge")
-"""Parts of `Lens` that are trained here and taken over."""
 
 CUTS = (0.7, 0.9)
 """Shares of the steps after which the learning rate is cut to a tenth."""
@@ -111,7 +106,7 @@ def train_organs(shape: LensShape, settings: OrganSettings, out: Path, stop_afte
     Returns
     -------
     Path
-        The checkpoint, for `load_organs`.
+        The checkpoint, for `lnsdk.trainers.lens.features.load_features`.
 
     Raises
     ------
@@ -151,28 +146,6 @@ def train_organs(shape: LensShape, settings: OrganSettings, out: Path, stop_afte
     )
     optimize(training, fabric, network, gradients, stop_after)
     return training.checkpoint
-
-
-def load_organs(network: Lens, path: Path) -> None:
-    """Start a network's features from a pretraining.
-
-    Raises
-    ------
-    InputError
-        ``checkpoint`` when the file is damaged, something else, or of a network of other sizes.
-    """
-    content = read_checkpoint(path)
-    try:
-        weights = {name.removeprefix("lens."): value for name, value in content["network"].items()}
-        features = {name: value for name, value in weights.items() if name.split(".")[0] in FEATURES}
-        missing, _ = network.load_state_dict(features, strict=False)
-    except (KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise InputError(
-            "checkpoint", f"{path} does not hold features for this network: {first_line(error)}"
-        ) from error
-    lacking = [name for name in missing if name.split(".")[0] in FEATURES]
-    if lacking:
-        raise InputError("checkpoint", f"{path} does not hold features for this network: it lacks {lacking[0]}")
 
 
 def draw_batch(cases: Sequence[OrganCase], settings: OrganSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -25,17 +25,18 @@ from lnsdk.trainers.common.simulation import SCOPES, CasePlan, check_seed, evalu
 from lnsdk.trainers.lens.bundle import Verdict, write_lens_bundle
 from lnsdk.trainers.lens.card import Trained, model_card
 from lnsdk.trainers.lens.embedding.train import EmbeddingSettings
+from lnsdk.trainers.lens.features import load_features
 from lnsdk.trainers.lens.fpr.settings import PRESETS as REDUCTIONS
 from lnsdk.trainers.lens.fpr.settings import FprSettings
 from lnsdk.trainers.lens.fpr.train import train_fpr
 from lnsdk.trainers.lens.inference import case_result, find_regions, rescored, stack_regions
 from lnsdk.trainers.lens.mining.mine import MiningReport, MiningSettings, on_labelled_slices, relabel
 from lnsdk.trainers.lens.mining.uncertain import SIGMA
-from lnsdk.trainers.lens.organs import OrganSettings, load_organs, train_organs
+from lnsdk.trainers.lens.organs import OrganSettings, train_organs
 from lnsdk.trainers.lens.settings import PRESETS as DETECTORS
 from lnsdk.trainers.lens.settings import LensSettings, detector_settings
 from lnsdk.trainers.lens.stages import find_boxes, find_sigma, make_embedding, mine_labels, with_labels
-from lnsdk.trainers.lens.train import by_expert, train
+from lnsdk.trainers.lens.train import CHECKPOINT, by_expert, train
 from lnsdk.trainers.networks.densenet import load_imagenet
 from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.fpr import load_imagenet as load_imagenet_resnet
@@ -71,6 +72,8 @@ class Framework:
     first_share : float
         Steps of the first training, which only proposes what is mined, over those of the second. The paper trains both
         alike.
+    continues : bool
+        Start the second training with the features of the first. The paper starts both from ImageNet.
     mining : bool
         Mine missing annotations and train again with them (steps 2 to 4).
     sigma : float or None
@@ -91,6 +94,7 @@ class Framework:
     organs: OrganSettings | None
     detector: LensSettings
     first_share: float
+    continues: bool
     mining: bool
     sigma: float | None
     delta: float | None
@@ -120,7 +124,7 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
     """
     detector = DETECTORS[name](**changes)
     from_scratch = imagenet_resnet is None and detector.from_scratch
-    pretrain = name == "edge" and detector.organs is None
+    pretrain = name == "edge" and detector.features is None
     steps = ORGAN_STEPS if detector.steps is None else min(ORGAN_STEPS, detector.steps)
     return Framework(
         preset=name,
@@ -135,6 +139,7 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
         else None,
         detector=detector,
         first_share=1.0 if name == "paper" else 0.5,
+        continues=name == "edge",
         mining=True,
         sigma=SIGMA if name == "paper" else None,
         delta=None,
@@ -142,7 +147,7 @@ def preset(name: str, imagenet_resnet: Path | None = None, fpr: bool = True, **c
         reduction=REDUCTIONS[name](seed=detector.seed, imagenet=imagenet_resnet, from_scratch=from_scratch)
         if fpr
         else None,
-        patients=PatientSetPlan(patients=48, single=16, validation=8, test=0, lesions=12, seed=detector.seed),
+        patients=PatientSetPlan(patients=64, single=24, validation=8, test=0, lesions=12, seed=detector.seed),
     )
 
 
@@ -183,14 +188,33 @@ def run(framework: Framework, data_root: Path | None, out: Path, cases: Path | N
         )
     if framework.organs is not None:
         start = train_organs(framework.detector.shape, framework.organs, out / "organs")
-        framework = replace(framework, detector=replace(framework.detector, organs=start))
+        framework = replace(framework, detector=replace(framework.detector, features=start))
     known = [on_known_slices(case) for case in read_set(cases, "train")]
-    known, mined = mine_cases(framework, known, matching, out) if framework.mining else (known, None)
+    mined = None
+    if framework.mining:
+        known, mined = mine_cases(framework, known, matching, out)
+        if framework.continues:
+            first = out / "first" / CHECKPOINT
+            framework = replace(framework, detector=replace(framework.detector, features=first))
     network = train(framework.detector, by_expert(known), out / "second")
     reduction = reduce(framework.reduction, framework.detector, network, known, out) if framework.reduction else None
-    trained = Trained(framework.preset, framework.detector, framework.reduction, origin, known, mined)
+    trained = Trained(
+        framework.preset, describe_start(framework), framework.detector, framework.reduction, origin, known, mined
+    )
     export(network, reduction, trained, validation_cases(cases, origin), data_root, out)
     return bundle
+
+
+def describe_start(framework: Framework) -> str:
+    """Weights that the training began with, in words."""
+    if framework.detector.imagenet is not None:
+        return "ImageNet weights, as the paper"
+    if framework.organs is not None:
+        first = "features that learned to name the organs of phantoms"
+    else:
+        first = "random weights" if framework.detector.features is None else "features of an earlier training"
+    goes_on = framework.mining and framework.continues
+    return f"{first}; with the mined labels, the features of the first training" if goes_on else first
 
 
 def on_known_slices(case: GridCase) -> GridCase:
@@ -209,8 +233,8 @@ def check_ready(framework: Framework) -> None:
     check_seed(settings.seed)
     if settings.imagenet is not None:
         load_imagenet(Lens(len(EXPERTS), settings.shape).backbone, settings.imagenet)
-    if settings.organs is not None:
-        load_organs(Lens(len(EXPERTS), settings.shape), settings.organs)
+    if settings.features is not None:
+        load_features(Lens(len(EXPERTS), settings.shape), settings.features)
     if reduction is not None and reduction.imagenet is not None:
         load_imagenet_resnet(FalsePositiveNetwork(reduction.shape), reduction.imagenet)
     if settings.compile:

@@ -58,8 +58,9 @@ class LensSettings:
         Adapt the features to the data set that an image seems to come from (Table V).
     imagenet : Path or None
         File with torchvision's DenseNet-121 ImageNet weights that the backbone starts from (VI-B).
-    organs : Path or None
-        Checkpoint of `lnsdk.trainers.lens.organs.train_organs` that the features start from, for small networks.
+    features : Path or None
+        Checkpoint whose features the network starts from: of `lnsdk.trainers.lens.organs.train_organs` or of another
+        training of LENS; for small networks.
     from_scratch : bool
         Start from random weights instead.
     epochs : int
@@ -105,7 +106,7 @@ class LensSettings:
     one_stage: bool = False
     domain_attention: bool = False
     imagenet: Path | None = None
-    organs: Path | None = None
+    features: Path | None = None
     from_scratch: bool = False
     epochs: int = 8
     steps: int | None = None
@@ -140,8 +141,8 @@ class LensSettings:
                 "the backbone starts from ImageNet weights: name a file with torchvision's DenseNet-121 weights "
                 "(--imagenet FILE), or pass --from-scratch to start from random weights"
             )
-        if self.imagenet is not None and self.organs is not None:
-            raise ValueError("imagenet and organs exclude each other: choose which weights to start from")
+        if self.imagenet is not None and self.features is not None:
+            raise ValueError("imagenet and features exclude each other: choose which weights to start from")
         if self.imagenet is not None and self.from_scratch:
             raise ValueError("--imagenet and --from-scratch exclude each other: choose where the backbone starts from")
         if self.crop % 16:

@@ -19,8 +19,8 @@ from lnsdk.trainers.common.loop import GRADIENT_NORM, Training, optimize, start
 from lnsdk.trainers.common.samples import Dataset, Sample
 from lnsdk.trainers.common.schedule import stepped_rate
 from lnsdk.trainers.common.simulation import SCOPES
+from lnsdk.trainers.lens.features import load_features
 from lnsdk.trainers.lens.losses import head_loss, total_loss
-from lnsdk.trainers.lens.organs import load_organs
 from lnsdk.trainers.lens.proposals.base import Candidates, Outputs
 from lnsdk.trainers.lens.rois import sample_head, select_proposals
 from lnsdk.trainers.lens.settings import LensSettings
@@ -80,8 +80,8 @@ def train(settings: LensSettings, datasets: Sequence[Dataset], out: Path, stop_a
     network = Lens(len(datasets), settings.shape, settings.proposal, settings.one_stage, settings.domain_attention)
     if settings.imagenet is not None:
         load_imagenet(network.backbone, settings.imagenet)
-    if settings.organs is not None:
-        load_organs(network, settings.organs)
+    if settings.features is not None:
+        load_features(network, settings.features)
     batch_loss = fabric.setup_module(BatchLoss(network.to(memory_format=torch.channels_last), settings))
 
     def gradients(step: int) -> tuple[Tensor, ...]:
@@ -229,5 +229,5 @@ def describe_run(settings: LensSettings, datasets: Sequence[Dataset]) -> dict[st
 def describe_settings(settings: LensSettings) -> dict[str, Any]:
     """Every setting but how often weights are saved, as JSON holds them; files by their digest."""
     record = {name: value for name, value in asdict(settings).items() if name != "checkpoint_every"}
-    record |= {name: file_digest(getattr(settings, name)) for name in ("imagenet", "organs")}
+    record |= {name: file_digest(getattr(settings, name)) for name in ("imagenet", "features")}
     return cast(dict[str, Any], json.loads(json.dumps(record)))

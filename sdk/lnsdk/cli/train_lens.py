@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _changes(options: Namespace) -> dict[str, Any]:
     """Settings that the user changed."""
-    names = ("steps", "seed", "imagenet", "organs", "from_scratch", "compile", "checkpoint_every")
+    names = ("steps", "seed", "imagenet", "features", "from_scratch", "compile", "checkpoint_every")
     given = {name: getattr(options, name) for name in names}
     return {name: value for name, value in given.items() if value is not None and value is not False}
 
@@ -74,12 +74,17 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--cases", type=Path, metavar="DIR", help="cases made by `lnsdk train lens-data` (default: simulate them)"
     )
-    parser.add_argument("--patients", type=positive, metavar="N", help="phantom patients to simulate (default: 48)")
+    parser.add_argument("--patients", type=positive, metavar="N", help="phantom patients to simulate (default: 64)")
     parser.add_argument("--data", type=Path, metavar="DIR", help=f"folder with the real CTs (default: {DATA_VARIABLE})")
     parser.add_argument("--phantoms-only", action="store_true", help="train without real CTs")
     parser.add_argument("--imagenet", type=Path, help="file with torchvision's DenseNet-121 ImageNet weights")
     parser.add_argument("--imagenet-resnet", type=Path, help="file with torchvision's ResNet-18 ImageNet weights")
-    parser.add_argument("--organs", type=Path, help="RUN/organs/organs.ckpt to start from (edge makes its own)")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="checkpoint of a pretraining or training whose features to start from (edge pretrains its own on organs)",
+    )
     parser.add_argument("--from-scratch", action="store_true", help="start the paper preset from random weights")
     parser.add_argument("--steps", type=positive, help="optimizer steps (default: the preset's)")
     parser.add_argument("--seed", type=int, help="seed of data, weights and order, 0 to 99 (default: 0)")

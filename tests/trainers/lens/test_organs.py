@@ -10,7 +10,8 @@ import torch
 from lnsdk.errors import InputError
 from lnsdk.phantom import ORGANS
 from lnsdk.trainers.lens import organs
-from lnsdk.trainers.lens.organs import OrganCase, OrganSettings, draw_batch, load_organs, read_organ_case, train_organs
+from lnsdk.trainers.lens.features import FEATURES, load_features
+from lnsdk.trainers.lens.organs import OrganCase, OrganSettings, draw_batch, read_organ_case, train_organs
 from lnsdk.trainers.networks.lens import Lens
 from tests.trainers.lens.tiny import TINY
 
@@ -59,10 +60,10 @@ def test_features_are_taken_over_and_nothing_else(phantom: Path, tmp_path: Path)
     torch.manual_seed(1)
     network = Lens(3, TINY)
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    load_organs(network, path)
+    load_features(network, path)
     trained = torch.load(path, weights_only=True)["network"]
     for name, value in network.state_dict().items():
-        taken = name.split(".")[0] in organs.FEATURES
+        taken = name.split(".")[0] in FEATURES
         assert torch.equal(value, trained[f"lens.{name}"] if taken else fresh[name]), name
 
 
@@ -80,7 +81,7 @@ def test_interrupted_pretraining_ends_with_the_same_weights(phantom: Path, tmp_p
 def test_weights_of_another_network_are_refused(phantom: Path, tmp_path: Path) -> None:
     path = train_organs(TINY, SETTINGS, copied(phantom, tmp_path / "run"), stop_after=1)
     with pytest.raises(InputError, match="does not hold features for this network"):
-        load_organs(Lens(1, replace(TINY, stem=16)), path)
+        load_features(Lens(1, replace(TINY, stem=16)), path)
     torch.save({"network": {"weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="does not hold features"):
-        load_organs(Lens(1, TINY), tmp_path / "other.ckpt")
+        load_features(Lens(1, TINY), tmp_path / "other.ckpt")

@@ -97,7 +97,7 @@ def trained(experiment: Experiment, recipe: Recipe) -> Lens:
 def training_settings(experiment: Experiment, recipe: Recipe) -> LensSettings:
     """What the training of a recipe does."""
     changes = {name: getattr(recipe, name) for name in METHOD}
-    return replace(experiment.scale.training, seed=experiment.seed, organs=organs(experiment), **changes)
+    return replace(experiment.scale.training, seed=experiment.seed, features=organs(experiment), **changes)
 
 
 def organs(experiment: Experiment) -> Path:
