@@ -132,28 +132,34 @@ def resample_window(
     spacing: Sequence[float],
     out_spacing: Sequence[float],
     window: tuple[float, float] = (-1024, 3071),
+    origin: Sequence[float] = (0, 0, 0),
 ) -> NDArray[np.float32]:
     shape = []
     for axis in range(3):
-        span = (voxels.shape[axis] - 1) * spacing[2 - axis] / out_spacing[2 - axis]
+        span = ((voxels.shape[axis] - 1) * spacing[2 - axis] - origin[2 - axis]) / out_spacing[2 - axis]
         shape.append(math.floor(span + 1e-6) + 1)
     out = np.zeros(shape, np.float32)
     low, high, scale = np.float32(window[0]), np.float32(window[1]), np.float32(255 / (window[1] - window[0]))
     for k in range(shape[0]):
         for j in range(shape[1]):
             for i in range(shape[2]):
-                hu = _interpolated(voxels, (k, j, i), spacing, out_spacing)
+                hu = _interpolated(voxels, (k, j, i), spacing, out_spacing, origin)
                 out[k, j, i] = (min(max(hu, low), high) - low) * scale
     return out
 
 
 def _interpolated(
-    voxels: NDArray[np.int16], sample: tuple[int, int, int], spacing: Sequence[float], out_spacing: Sequence[float]
+    voxels: NDArray[np.int16],
+    sample: tuple[int, int, int],
+    spacing: Sequence[float],
+    out_spacing: Sequence[float],
+    origin: Sequence[float],
 ) -> np.float32:
     before, after, weight = [], [], []
     for axis in range(3):
         last = voxels.shape[axis] - 1
-        position = min(sample[axis] * (out_spacing[2 - axis] / spacing[2 - axis]), last)
+        step, start = out_spacing[2 - axis] / spacing[2 - axis], origin[2 - axis] / spacing[2 - axis]
+        position = min(sample[axis] * step + start, last)
         before.append(math.floor(position))
         after.append(min(math.floor(position) + 1, last))
         weight.append(np.float32(position - math.floor(position)))

@@ -51,6 +51,26 @@ def test_resampling_is_the_oracle(spacings: str, layout: str) -> None:
     np.testing.assert_array_equal(half, expected.astype(np.float16))
 
 
+@pytest.mark.parametrize("origin", [(0.0, 0.0, 1.9), (0.3, 1.25, 0.0), (0.7, 0.7, 2.5)])
+def test_the_first_sample_may_lie_anywhere(origin: tuple[float, float, float]) -> None:
+    volume, spacing, out_spacing = _volume((4, 6, 9)), (0.7, 0.9, 2.5), (0.8, 0.8, 2.0)
+    found = ops.resample_window(volume, spacing, out_spacing, origin=origin)
+    np.testing.assert_array_equal(found, naive.resample_window(volume, spacing, out_spacing, origin=origin))
+    assert found.shape == slices.grid_shape(volume.shape, spacing, out_spacing, origin)
+
+
+def test_an_output_of_the_last_voxel_alone() -> None:
+    volume = _volume((4, 5, 6))
+    found = ops.resample_window(volume, (1, 1, 2.5), (1, 1, 2), origin=(5, 4, 7.5))
+    np.testing.assert_array_equal(found, ops.resample_window(volume[-1:, -1:, -1:], (1, 1, 1), (1, 1, 1)))
+
+
+@pytest.mark.parametrize("origin", [(-0.1, 0, 0), (0, 0, 7.6), (0, float("nan"), 0), (0, 0)])
+def test_an_origin_outside_of_the_volume_is_refused(origin: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        ops.resample_window(_volume((4, 5, 6)), (1, 1, 2.5), (1, 1, 2), origin=origin)
+
+
 @pytest.mark.usefixtures("instruction_set")
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("out_spacing", [(0.8, 0.8, 2.0), (0.3, 0.3, 1.0), (1.3, 2.0, 5.0), (9.0, 0.5, 2.0)])
@@ -192,7 +212,7 @@ def test_wrong_arguments_of_resampling_are_refused() -> None:
         ops.resample_window(np.zeros((0, 4, 4), np.int16), one, two)
     with pytest.raises(ValueError, match="out_spacing must be a finite number above 0"):
         ops.resample_window(volume, one, (1, 0, 1))
-    with pytest.raises(ValueError, match="spacing and out_spacing must be x, y, z"):
+    with pytest.raises(ValueError, match="spacing, out_spacing and origin must be x, y, z"):
         ops.resample_window(volume, (1, 1), two)
     with pytest.raises(ValueError, match=r"window must be at least 0\.1 HU wide"):
         ops.resample_window(volume, one, two, window=(1000.0, 1000.01))

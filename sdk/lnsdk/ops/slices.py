@@ -13,6 +13,9 @@ from lnsdk.ops import _arguments
 WINDOW = (-1024.0, 3071.0)
 """HU that map to 0 and to 255 (LENS, section VI-A)."""
 
+AT_FIRST = (0.0, 0.0, 0.0)
+"""Origin of an output that begins at the volume's first sample."""
+
 NARROWEST_WINDOW = 0.1
 """HU: narrower windows would turn the rounding of their ends into grey levels."""
 
@@ -41,6 +44,7 @@ def resample_window(
     dtype: type[np.float16],
     crop: Ranges | None = ...,
     out: NDArray[np.float16] | None = ...,
+    origin: Sequence[float] = ...,
 ) -> NDArray[np.float16]: ...
 @overload
 def resample_window(
@@ -51,6 +55,7 @@ def resample_window(
     dtype: type[np.float32] = ...,
     crop: Ranges | None = ...,
     out: NDArray[np.float32] | None = ...,
+    origin: Sequence[float] = ...,
 ) -> NDArray[np.float32]: ...
 def resample_window(
     voxels: NDArray[np.int16],
@@ -60,12 +65,13 @@ def resample_window(
     dtype: DTypeLike = np.float32,
     crop: Ranges | None = None,
     out: NDArray[Any] | None = None,
+    origin: Sequence[float] = AT_FIRST,
 ) -> NDArray[Any]:
     """Resample a volume linearly to another spacing and map a window of HU to 0..255, in one pass.
 
-    Output sample i along an axis lies at the volume's first sample + i x out_spacing; there are
-    floor((n - 1) x spacing / out_spacing) + 1 of them. HU are interpolated first (along z, then y, then x, in float32),
-    then clipped to the window, then scaled: ``(clip(hu, low, high) - low) * (255 / (high - low))``.
+    Output sample i along an axis lies at the volume's first sample + origin + i x out_spacing; there are
+    floor(((n - 1) x spacing - origin) / out_spacing) + 1 of them. HU are interpolated first (along z, then y, then x,
+    in float32), then clipped to the window, then scaled: ``(clip(hu, low, high) - low) * (255 / (high - low))``.
 
     Parameters
     ----------
@@ -83,6 +89,9 @@ def resample_window(
         soon as the two slices around it have arrived.
     out : ndarray of dtype, optional
         Where to write the output; must have its shape and type, and the samples of a row side by side.
+    origin : sequence of three floats
+        Where the output's first sample lies, in mm along x, y, z from the volume's first sample: 0 or more, and not
+        beyond the volume's last.
 
     Returns
     -------
@@ -94,10 +103,10 @@ def resample_window(
     TypeError
         When voxels are not int16, dtype is neither float32 nor float16, or out is not of that type.
     ValueError
-        When a shape, spacing, window or crop is wrong.
+        When a shape, spacing, window, crop or origin is wrong.
     """
     require_voxels(voxels)
-    shape = grid_shape(voxels.shape, spacing, out_spacing)
+    shape = grid_shape(voxels.shape, spacing, out_spacing, origin)
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
     low, high, scale = map(float, _levels(window))
@@ -106,8 +115,8 @@ def resample_window(
     if grid.size == 0:
         return grid
 
-    ratios = [new / old for new, old in zip(out_spacing, spacing, strict=True)][::-1]
-    z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, voxels.shape, strict=True))
+    ratios, shifts = _in_voxels(spacing, out_spacing, origin)
+    z_axis, y_axis, x_axis = (_axis(*each) for each in zip(ranges, ratios, shifts, voxels.shape, strict=True))
     source = voxels if _arguments.has_contiguous_rows(voxels) else np.ascontiguousarray(voxels)
     target = grid.view(np.uint16) if grid.dtype == np.float16 else grid
     threads.over_range(
@@ -124,19 +133,30 @@ def _output_type(dtype: DTypeLike) -> np.dtype[Any]:
     return np.dtype(dtype)
 
 
-def grid_shape(shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float]) -> tuple[int, int, int]:
+def grid_shape(
+    shape: tuple[int, ...], spacing: Sequence[float], out_spacing: Sequence[float], origin: Sequence[float] = AT_FIRST
+) -> tuple[int, int, int]:
     """Shape (z, y, x) of the whole output of :func:`resample_window` for a volume of this shape (z, y, x)."""
-    if len(spacing) != 3 or len(out_spacing) != 3:
-        raise ValueError(f"spacing and out_spacing must be x, y, z in mm, got {spacing} and {out_spacing}")
-    counts = [
-        int(
-            (count - 1) * _arguments.positive(old, "spacing") / _arguments.positive(new, "out_spacing")
-            + SAMPLE_TOLERANCE
+    if not len(spacing) == len(out_spacing) == len(origin) == 3:
+        raise ValueError(
+            f"spacing, out_spacing and origin must be x, y, z in mm, got {spacing}, {out_spacing} and {origin}"
         )
-        + 1
-        for count, old, new in zip(shape[::-1], spacing, out_spacing, strict=True)
-    ]
+    counts = []
+    for count, old, new, start in zip(shape[::-1], spacing, out_spacing, origin, strict=True):
+        length = (count - 1) * _arguments.positive(old, "spacing")
+        samples = (length - start) / _arguments.positive(new, "out_spacing") + SAMPLE_TOLERANCE
+        if not (start >= 0 and samples >= 0):
+            raise ValueError(f"origin must lie within the volume, 0 to {length:g} mm along each axis, got {origin}")
+        counts.append(int(samples) + 1)
     return counts[2], counts[1], counts[0]
+
+
+def _in_voxels(
+    spacing: Sequence[float], out_spacing: Sequence[float], origin: Sequence[float]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Distance of the output's samples and place of the first one, in voxels along z, y, x."""
+    x, y, z = ((new / old, start / old) for old, new, start in zip(spacing, out_spacing, origin, strict=True))
+    return (z[0], y[0], x[0]), (z[1], y[1], x[1])
 
 
 def require_voxels(voxels: NDArray[np.int16]) -> None:
@@ -165,9 +185,9 @@ def _levels(window: tuple[float, float]) -> tuple[np.float32, np.float32, np.flo
     return np.float32(low), np.float32(high), np.float32(255 / (high - low))
 
 
-def _axis(span: tuple[int, int], ratio: float, count: int) -> Axis:
-    """Where the output samples of a range lie between the ``count`` voxels, ``ratio`` voxels apart."""
-    positions = np.minimum(np.arange(*span) * ratio, count - 1)
+def _axis(span: tuple[int, int], ratio: float, shift: float, count: int) -> Axis:
+    """Where the output samples of a range lie between the ``count`` voxels, sample i at ``i * ratio + shift``."""
+    positions = np.minimum(np.arange(*span) * ratio + shift, count - 1)
     before = positions.astype(np.int64)
     after = np.minimum(before + 1, count - 1)
     return before, after, (positions - before).astype(np.float32)

@@ -57,6 +57,9 @@ def test_axes_of_one_voxel_and_of_many(shape: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_a_part_has_the_values_of_the_whole(dtype: Any) -> None:
     volume, spacings = _volume((6, 9, 9)), ((0.7, 0.7, 2.5), (0.8, 0.5, 1.7))
+    origin = (0.3, 0.7, 1.3)
+    shifted = gpu.resample_window(cuda.to_device(volume), *spacings, dtype=dtype, origin=origin)
+    _assert_same(shifted, ops.resample_window(volume, *spacings, dtype=dtype, origin=origin))
     whole = ops.resample_window(volume, *spacings, dtype=dtype)
     for crop in (((2, 5), (3, 4), (1, 6)), ((7, 8), (0, 12), (0, 8)), ((2, 2), (0, 4), (0, 4))):
         part = gpu.resample_window(cuda.to_device(volume), *spacings, dtype=dtype, crop=crop)

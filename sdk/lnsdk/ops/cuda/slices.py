@@ -11,7 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from lnsdk.ops.cuda import _device
 from lnsdk.ops.cuda._arithmetic import dadd, dmul, fadd, fmul, fsub, greater, lesser
 from lnsdk.ops.cuda._device import DeviceArray, Kernel, OnDevice, Stream, blocks
-from lnsdk.ops.slices import WINDOW, Ranges, _checked_centers, _levels, _require_ranges, grid_shape, require_voxels
+from lnsdk.ops.slices import (
+    AT_FIRST,
+    WINDOW,
+    Ranges,
+    _checked_centers,
+    _in_voxels,
+    _levels,
+    _require_ranges,
+    grid_shape,
+    require_voxels,
+)
 
 RESAMPLE_BLOCK = (32, 8)
 """Threads along x and y: a warp writes 32 neighbours of a row."""
@@ -37,6 +47,7 @@ def resample_window(
     dtype: type[np.float32 | np.float16] = np.float32,
     crop: Ranges | None = None,
     out: OnDevice | None = None,
+    origin: Sequence[float] = AT_FIRST,
     *,
     stream: Stream = 0,
 ) -> DeviceArray:
@@ -59,6 +70,8 @@ def resample_window(
         Half-open ranges of output indices to compute, inside the output.
     out : dtype on the device, C-contiguous, optional
         Where to write the output; must have its shape and type.
+    origin : sequence of three floats
+        Where the output's first sample lies, in mm along x, y, z from the volume's first sample.
     stream : numba's stream or a handle
         Where the work is queued.
 
@@ -74,12 +87,12 @@ def resample_window(
     TypeError
         When voxels are not int16 on the device, dtype is neither float32 nor float16, or out is not of that type.
     ValueError
-        When a shape, spacing, window or crop is wrong, or an array is not C-contiguous.
+        When a shape, spacing, window, crop or origin is wrong, or an array is not C-contiguous.
     """
     stream = _device.stream_of(stream)
     source = _device.array(voxels, "voxels", stream)
     require_voxels(source)
-    shape = grid_shape(tuple(source.shape), spacing, out_spacing)
+    shape = grid_shape(tuple(source.shape), spacing, out_spacing, origin)
     ranges = crop if crop is not None else ((0, shape[0]), (0, shape[1]), (0, shape[2]))
     _require_ranges(ranges, shape)
     levels = _levels(window)
@@ -89,20 +102,20 @@ def resample_window(
     result, grid = _device.output(out, "out", [stop - start for start, stop in ranges], kind, stream)
     if grid.size:
         starts = tuple(start for start, _ in ranges)
-        ratios = tuple(new / old for new, old in zip(out_spacing, spacing, strict=True))[::-1]
+        ratios, shifts = _in_voxels(spacing, out_spacing, origin)
         depth, height, width = grid.shape
         counts = (
             blocks(width, RESAMPLE_BLOCK[0]),
             blocks(height, RESAMPLE_BLOCK[1]),
             blocks(depth, RESAMPLE_SLICES),
         )
-        RESAMPLE[kind].launch(counts, RESAMPLE_BLOCK, stream, source, starts, ratios, levels, grid)
+        RESAMPLE[kind].launch(counts, RESAMPLE_BLOCK, stream, source, starts, ratios, shifts, levels, grid)
     return result
 
 
-def _place_of(index: int, ratio: float, count: int) -> Place:
+def _place_of(index: int, ratio: float, shift: float, count: int) -> Place:
     """Where an output sample lies between the voxels of an axis: the arithmetic of :func:`lnsdk.ops.slices._axis`."""
-    position = lesser(dmul(np.float64(index), ratio), np.float64(count - 1))
+    position = lesser(dadd(dmul(np.float64(index), ratio), shift), np.float64(count - 1))
     before = np.int64(position)
     return before, lesser(before + 1, np.int64(count - 1)), np.float32(dadd(position, -np.float64(before)))
 
@@ -130,6 +143,7 @@ def _resample(
     voxels: NDArray[np.int16],
     starts: tuple[int, int, int],
     ratios: tuple[float, float, float],
+    shifts: tuple[float, float, float],
     levels: tuple[np.float32, np.float32, np.float32],
     out: NDArray[Any],
 ) -> None:
@@ -141,12 +155,12 @@ def _resample(
     first = cuda.blockIdx.z * RESAMPLE_SLICES
     thread = cuda.threadIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     for k in range(thread, RESAMPLE_SLICES, cuda.blockDim.x * cuda.blockDim.y):
-        z_before[k], z_after[k], z_weight[k] = place_of(starts[0] + first + k, ratios[0], voxels.shape[0])
+        z_before[k], z_after[k], z_weight[k] = place_of(starts[0] + first + k, ratios[0], shifts[0], voxels.shape[0])
     cuda.syncthreads()
     if x >= out.shape[2] or y >= out.shape[1]:
         return
-    along_y = place_of(starts[1] + y, ratios[1], voxels.shape[1])
-    x0, x1, xw = place_of(starts[2] + x, ratios[2], voxels.shape[2])
+    along_y = place_of(starts[1] + y, ratios[1], shifts[1], voxels.shape[1])
+    x0, x1, xw = place_of(starts[2] + x, ratios[2], shifts[2], voxels.shape[2])
     low, high, scale = levels
     for k in range(lesser(RESAMPLE_SLICES, out.shape[0] - first)):
         along_z = (z_before[k], z_after[k], z_weight[k])
@@ -157,7 +171,8 @@ def _resample(
 RESAMPLE = {
     name: Kernel(
         _resample,
-        f"void(int16[:, :, ::1], UniTuple(int64, 3), UniTuple(float64, 3), UniTuple(float32, 3), {name}[:, :, ::1])",
+        "void(int16[:, :, ::1], UniTuple(int64, 3), UniTuple(float64, 3), UniTuple(float64, 3), UniTuple(float32, 3), "
+        f"{name}[:, :, ::1])",
     )
     for name in ("float32", "float16")
 }
