@@ -1,6 +1,10 @@
 """The network's grid: a volume reoriented, cropped to the body, resampled slice by slice, and the way back.
 
 Grid boxes are x1, y1, z1, x2, y2, z2 in continuous grid indices, the centre of the crop's first sample at 0.
+
+Where the grid's samples lie in the patient does not depend on how much of the patient is there: its slices lie at whole
+multiples of their distance along the patient, and a crop begins at a multiple of the network's coarsest stride. So what
+the network sees of a place is the same whichever slices arrive first and whatever the crop, but for the crop's border.
 """
 
 from dataclasses import dataclass
@@ -14,6 +18,9 @@ from lnsdk.pipelines.settings import Settings
 from lnsdk.volume import AxisMap, Volume, to_lps_axes
 
 Range = tuple[int, int]
+
+DECIMALS = 6
+"""Places are rounded to a millionth of a slice and of a mm: flipping a volume and back moves them by less."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,13 @@ class Grid:
         The way back from `volume` to `source`.
     spacing : tuple of float
         Grid spacing (x, y, z) in mm.
+    offset : float
+        From the first slice of `volume` to the first grid slice, mm.
     window : tuple of float
         HU that become 0 and 255.
     rows, columns : tuple of int
-        Half-open ranges of the whole grid's y and x that are used: those of the body, or all.
+        Half-open ranges of the whole grid's y and x that are used: those of the body, up to multiples of the padding
+        where the volume reaches that far, or all.
     height, width : int
         Size of the network's input: that of the crop, padded.
     count : int
@@ -44,6 +54,7 @@ class Grid:
     volume: Volume
     axis_map: AxisMap
     spacing: tuple[float, float, float]
+    offset: float
     window: tuple[float, float]
     rows: Range
     columns: Range
@@ -75,8 +86,14 @@ class Grid:
             window=self.window,
             crop=((start, stop), self.rows, self.columns),
             out=grid[:, :height, :width],
+            origin=self.origin,
         )
         return grid
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """From the volume's first sample to that of the whole grid, x, y, z in mm."""
+        return 0.0, 0.0, self.offset
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,14 +121,15 @@ class Grid:
             self.spacing,
             window=self.window,
             crop=(slices, (top + rows[0], top + rows[1]), (left + columns[0], left + columns[1])),
+            origin=self.origin,
         )
 
     def to_voxels(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Convert grid boxes (N, 6) to continuous voxel indices of `volume`; nothing is clipped."""
-        origin = np.array([self.columns[0], self.rows[0], 0.0])
-        scale = np.array(self.spacing) / np.array(self.volume.spacing)
+        first = np.array([self.columns[0], self.rows[0], 0.0])
         corners = boxes.astype(np.float64).reshape(-1, 2, 3)
-        return np.asarray((corners + origin) * scale).reshape(-1, 6)
+        millimetres = (corners + first) * self.spacing + self.origin
+        return np.asarray(millimetres / self.volume.spacing).reshape(-1, 6)
 
 
 def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
@@ -134,17 +152,19 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     reoriented, axis_map = to_lps_axes(volume)
     if ops.is_air(reoriented.voxels, reoriented.spacing):
         return None
-    count, height, width = grid_shape(reoriented.shape, reoriented.spacing, settings.spacing)
+    offset = first_slice(reoriented, settings.spacing[2])
+    count, height, width = grid_shape(reoriented.shape, reoriented.spacing, settings.spacing, (0.0, 0.0, offset))
     rows, columns = (0, height), (0, width)
     if crop == "body":
         body = ops.body_box(reoriented.voxels, reoriented.spacing)
-        rows = cover(body[1], reoriented.spacing[1] / settings.spacing[1], height)
-        columns = cover(body[2], reoriented.spacing[0] / settings.spacing[0], width)
+        rows = _widened(cover(body[1], reoriented.spacing[1] / settings.spacing[1], height), settings.multiple, height)
+        columns = _widened(cover(body[2], reoriented.spacing[0] / settings.spacing[0], width), settings.multiple, width)
     return Grid(
         source=volume,
         volume=reoriented,
         axis_map=axis_map,
         spacing=settings.spacing,
+        offset=offset,
         window=settings.window,
         rows=rows,
         columns=columns,
@@ -152,6 +172,18 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
         width=_padded(columns, settings.multiple),
         count=count,
     )
+
+
+def first_slice(volume: Volume, distance: float) -> float:
+    """From the first slice of a volume to the first place within it that is a multiple of a distance, in mm.
+
+    Places are counted from the origin of the patient's coordinates along the slices' axis. A volume too thin to hold
+    such a place has its first slice there.
+    """
+    axis = volume.affine[:3, 2] / volume.spacing[2]
+    start, length = float(volume.affine[:3, 3] @ axis), (volume.shape[0] - 1) * volume.spacing[2]
+    offset = round(float(np.ceil(round(start / distance, DECIMALS))) * distance - start, DECIMALS)
+    return offset if 0.0 <= offset <= length else 0.0
 
 
 def cover(voxels: Range, scale: float, count: int) -> Range:
@@ -169,6 +201,11 @@ def cover(voxels: Range, scale: float, count: int) -> Range:
     start = min(int(np.floor(voxels[0] * scale)), count - 1)
     stop = min(int(np.ceil((voxels[1] - 1) * scale)) + 1, count)
     return start, max(stop, start + 1)
+
+
+def _widened(span: Range, multiple: int, count: int) -> Range:
+    """A range that begins and, where the grid has so many samples, ends at multiples."""
+    return span[0] // multiple * multiple, min(-(-span[1] // multiple) * multiple, count)
 
 
 def _padded(span: Range, multiple: int) -> int:
