@@ -89,15 +89,22 @@ def test_window_beyond_the_grid_is_air() -> None:
 
 
 def test_grid_is_the_one_of_the_runtime(plan: CasePlan) -> None:
-    volume = make_case(plan).volume
+    made = make_case(plan).volume
+    volume = replace(
+        made, affine=np.diag([*made.spacing, 1.0])
+    )  # its first slice at a multiple of the slices' distance
     own = read_grid(volume, grid_frame(volume))
     settings = replace(runtime_settings(10, 10), spacing=GRID_SPACING, window=FULL_WINDOW)
     grid = make_grid(volume, settings, "body")
     assert grid is not None
-    height, width = grid.rows[1] - grid.rows[0], grid.columns[1] - grid.columns[0]
-    assert own.shape == (grid.count, height, width)
-    expected = grid.slices(3, 5)[:, :height, :width].astype(np.float16)
-    np.testing.assert_array_equal(own[3:5], expected)
+    assert grid.offset == 0
+    assert len(own) == grid.count
+    (_, (top, bottom), (left, right)) = grid_frame(volume).ranges
+    rows, columns = (
+        slice(top - grid.rows[0], bottom - grid.rows[0]),
+        slice(left - grid.columns[0], right - grid.columns[0]),
+    )
+    np.testing.assert_array_equal(own[3:5], grid.slices(3, 5)[:, rows, columns].astype(np.float16))
 
 
 def test_cases_are_the_same_for_a_plan(plan: CasePlan) -> None:

@@ -1,4 +1,4 @@
-"""The network's grid over a volume, as the runtime lays it, and boxes on it."""
+"""The network's grid over a volume of training, and boxes on it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ class GridFrame:
 
 
 def grid_frame(volume: Volume) -> GridFrame:
-    """The grid that the runtime would use: the whole length of a volume, in plane its body."""
+    """The runtime's grid over the whole length of a volume, from its first slice on, and in plane over its body alone.
+
+    The runtime's crop begins at multiples of the network's stride and its slices at multiples of their distance; crops
+    of training are drawn anywhere, so none of that matters here.
+    """
     _, rows, columns = ops.body_box(volume.voxels, volume.spacing)
     count, height, width = grid_shape(volume.shape, volume.spacing, GRID_SPACING)
     x, y, _ = (own / grid for own, grid in zip(volume.spacing, GRID_SPACING, strict=True))
