@@ -159,7 +159,7 @@ def _interpolated(
     for axis in range(3):
         last = voxels.shape[axis] - 1
         step, start = out_spacing[2 - axis] / spacing[2 - axis], origin[2 - axis] / spacing[2 - axis]
-        position = min(sample[axis] * step + start, last)
+        position = min(math.floor((sample[axis] * step + start) * 1e6 + 0.5) / 1e6, last)
         before.append(math.floor(position))
         after.append(min(math.floor(position) + 1, last))
         weight.append(np.float32(position - math.floor(position)))

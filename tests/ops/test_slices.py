@@ -1,5 +1,6 @@
 """Resampling with the window, and grouping of slices, against the loop-only oracles."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,16 @@ def test_the_first_sample_may_lie_anywhere(origin: tuple[float, float, float]) -
     found = ops.resample_window(volume, spacing, out_spacing, origin=origin)
     np.testing.assert_array_equal(found, naive.resample_window(volume, spacing, out_spacing, origin=origin))
     assert found.shape == slices.grid_shape(volume.shape, spacing, out_spacing, origin)
+
+
+def test_samples_do_not_depend_on_where_counting_began() -> None:
+    volume, rng = _volume((40, 3, 4)), np.random.default_rng(1)
+    for distance in rng.uniform(0.5, 6, 50):
+        spacing, cut = (1.0, 1.0, float(distance)), int(rng.integers(1, 20))
+        first = math.ceil(cut * distance / 2)
+        part = ops.resample_window(volume[cut:], spacing, (1, 1, 2), origin=(0, 0, 2 * first - cut * distance))
+        whole = ops.resample_window(volume, spacing, (1, 1, 2))
+        np.testing.assert_array_equal(part, whole[first : first + len(part)])
 
 
 def test_an_output_of_the_last_voxel_alone() -> None:

@@ -22,6 +22,10 @@ NARROWEST_WINDOW = 0.1
 SAMPLE_TOLERANCE = 1e-6
 """In samples: so little past the last voxel still counts as on it, so that (n - 1) x 0.8 / 0.8 is n - 1 again."""
 
+PLACES = 1e6
+"""Parts of a voxel to which places are rounded, so that a sample between the same voxels has the same value wherever
+counting began."""
+
 SMALLEST_PART = 1 << 16
 """Voxels of the output below which a second thread is not worth starting."""
 
@@ -186,8 +190,9 @@ def _levels(window: tuple[float, float]) -> tuple[np.float32, np.float32, np.flo
 
 
 def _axis(span: tuple[int, int], ratio: float, shift: float, count: int) -> Axis:
-    """Where the output samples of a range lie between the ``count`` voxels, sample i at ``i * ratio + shift``."""
-    positions = np.minimum(np.arange(*span) * ratio + shift, count - 1)
+    """Where the output samples of a range lie between the ``count`` voxels: sample i at ``i * ratio + shift``."""
+    exact = np.arange(*span) * ratio + shift
+    positions = np.minimum(np.floor(exact * PLACES + 0.5) / PLACES, count - 1)
     before = positions.astype(np.int64)
     after = np.minimum(before + 1, count - 1)
     return before, after, (positions - before).astype(np.float32)

@@ -9,10 +9,11 @@ from numba import cuda
 from numpy.typing import ArrayLike, NDArray
 
 from lnsdk.ops.cuda import _device
-from lnsdk.ops.cuda._arithmetic import dadd, dmul, fadd, fmul, fsub, greater, lesser
+from lnsdk.ops.cuda._arithmetic import dadd, ddiv, dmul, fadd, fmul, fsub, greater, lesser
 from lnsdk.ops.cuda._device import DeviceArray, Kernel, OnDevice, Stream, blocks
 from lnsdk.ops.slices import (
     AT_FIRST,
+    PLACES,
     WINDOW,
     Ranges,
     _checked_centers,
@@ -115,7 +116,8 @@ def resample_window(
 
 def _place_of(index: int, ratio: float, shift: float, count: int) -> Place:
     """Where an output sample lies between the voxels of an axis: the arithmetic of :func:`lnsdk.ops.slices._axis`."""
-    position = lesser(dadd(dmul(np.float64(index), ratio), shift), np.float64(count - 1))
+    exact = dadd(dmul(np.float64(index), ratio), shift)
+    position = lesser(ddiv(np.float64(math.floor(dadd(dmul(exact, PLACES), 0.5))), PLACES), np.float64(count - 1))
     before = np.int64(position)
     return before, lesser(before + 1, np.int64(count - 1)), np.float32(dadd(position, -np.float64(before)))
 
