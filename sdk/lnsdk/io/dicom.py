@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,11 @@ UID_FORM = re.compile("[0-9.]{1,64}")
 """Digits and dots, at most 64 (PS3.5 9.1)."""
 
 
-def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) -> Volume:
+Decode = Callable[[Sequence[Slice], Findings], Iterator[tuple[int, npt.NDArray[np.int16]]]]
+"""From slices to the index and the HU of each, as `lnsdk.io.pixels.hounsfield`."""
+
+
+def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None, decode: Decode = hounsfield) -> Volume:
     """Build the CT volume that some DICOM objects hold.
 
     Parameters
@@ -28,6 +32,8 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
         In any order; what is no CT slice is set aside with a warning.
     series
         Series Instance UID or number in the list of volumes, where there are several.
+    decode
+        Gives the HU of slices.
 
     Returns
     -------
@@ -42,7 +48,7 @@ def read_dicom(objects: Sequence[DicomObject], series: str | int | None = None) 
     _check_frames(chosen.slices)
     warnings += check_quantity(chosen.slices)
     stack = arrange(chosen.slices)
-    voxels, more = _decode(stack)
+    voxels, more = _decode(stack, decode)
     nearest = [above if weight > 0.5 else below for below, above, weight in stack.sources]
     first = chosen.slices[0].parent
     uids = [chosen.uid, first.study_uid, first.frame_of_reference_uid]
@@ -81,20 +87,20 @@ def _check_frames(slices: Sequence[Slice]) -> None:
             )
 
 
-def _decode(stack: Stack) -> tuple[npt.NDArray[np.int16], list[str]]:
+def _decode(stack: Stack, decode: Decode) -> tuple[npt.NDArray[np.int16], list[str]]:
     findings = Findings()
     form = stack.slices[0].pixels
     voxels = np.empty((len(stack.slices), form.rows, form.columns), np.int16)
-    for index, hu in hounsfield(stack.slices, findings):
+    for index, hu in decode(stack.slices, findings):
         voxels[index] = hu
-    warnings = _check_duplicates(stack, voxels)
+    warnings = _check_duplicates(stack, voxels, decode)
     return _on_grid(stack, voxels), warnings + findings.warnings
 
 
-def _check_duplicates(stack: Stack, voxels: npt.NDArray[np.int16]) -> list[str]:
+def _check_duplicates(stack: Stack, voxels: npt.NDArray[np.int16], decode: Decode) -> list[str]:
     """Refuse slices in one place that differ; there is no telling which of them is meant."""
     extra = [part for _, part in stack.duplicates]
-    for number, hu in hounsfield(extra, Findings()):
+    for number, hu in decode(extra, Findings()):
         index = stack.duplicates[number][0]
         if not np.array_equal(hu, voxels[index]):
             raise _different(stack.slices[index], extra[number])

@@ -95,7 +95,32 @@ class ZipMember:
             raise InputError("bad-zip", f"{self.name} cannot be unpacked, it is damaged: copy the zip again") from error
 
 
-Source: TypeAlias = DiskFile | ZipMember
+@dataclass(frozen=True)
+class MemoryFile:
+    """A file that never was on disk.
+
+    Parameters
+    ----------
+    name
+        As messages show it.
+    content
+        Its bytes.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        """Open for reading; the caller closes."""
+        return io.BytesIO(self.content)
+
+
+Source: TypeAlias = DiskFile | ZipMember | MemoryFile
 
 
 @contextmanager
