@@ -39,7 +39,7 @@ def test_an_object_may_hold_many_slices(tmp_path: Path) -> None:
     expected = read(save(tmp_path, [dataset]))
     arrivals = Arrivals()
     slices = arrivals.add(dataset)
-    assert [part.index for part, _ in slices] == list(range(8))
+    assert [each.part.index for each in slices] == list(range(8))
     assert_same(arrivals.volume(), expected)
 
 

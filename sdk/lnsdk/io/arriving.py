@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,37 @@ from lnsdk.volume import Volume
 HU = npt.NDArray[np.int16]
 
 
+@dataclass(frozen=True, eq=False)
+class ArrivedSlice:
+    """A slice that came, decoded.
+
+    Attributes
+    ----------
+    part
+        Where it lies, and what it belongs to.
+    hu
+        int16 (rows, columns).
+    """
+
+    part: Slice
+    hu: HU
+
+    def alone(self) -> Volume | None:
+        """The slice as a volume of its own, 1 mm thick along the slice normal; None where it does not say its place."""
+        from highdicom.spatial import create_affine_matrix_from_attributes
+
+        plane = self.part.plane
+        if plane.position is None or plane.orientation is None or plane.pixel_spacing is None:
+            return None
+        try:
+            affine = create_affine_matrix_from_attributes(
+                plane.position.tolist(), plane.orientation.tolist(), plane.pixel_spacing, 1.0
+            )
+            return Volume(self.hu[None], affine, series_uid=self.part.parent.series_uid)
+        except ValueError:  # places that `Arrivals.volume` will refuse
+            return None
+
+
 class Arrivals:
     """DICOM objects that arrive one after the other, in any order."""
 
@@ -29,7 +61,7 @@ class Arrivals:
         self._objects: list[DicomObject] = []
         self._decoded: dict[tuple[int, int], tuple[HU, Findings]] = {}
 
-    def add(self, item: PathLike | Dataset) -> list[tuple[Slice, HU]]:
+    def add(self, item: PathLike | Dataset) -> list[ArrivedSlice]:
         """Take an object.
 
         Parameters
@@ -39,7 +71,7 @@ class Arrivals:
 
         Returns
         -------
-        The CT slices in it, and the HU of each, int16 (rows, columns); none for what `volume` will set aside.
+        The CT slices in it; none for what `volume` will set aside.
 
         Raises
         ------
@@ -54,7 +86,7 @@ class Arrivals:
         decoded = [(part, *_decode(part)) for part in slices]
         self._objects.append(found)
         self._decoded |= {(id(found), part.index): (hu, findings) for part, hu, findings in decoded}
-        return [(part, hu) for part, hu, _ in decoded]
+        return [ArrivedSlice(part, hu) for part, hu, _ in decoded]
 
     def volume(self) -> Volume:
         """Read everything that came, as `lnsdk.read` would; nothing is decoded again.

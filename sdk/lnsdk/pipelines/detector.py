@@ -26,11 +26,12 @@ from lnsdk.pipelines.proposals import (
     stack_slices,
 )
 from lnsdk.pipelines.settings import FPR, GRAPHS, read_settings
+from lnsdk.pipelines.streaming import Stream, StreamParts
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
 from lnsdk.signing import PublicKey, check_trusted
 from lnsdk.threads import limited_to
-from lnsdk.volume import Volume
+from lnsdk.volume import Geometry, Volume
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -198,15 +199,50 @@ class Detector:
                 lesions: tuple[Lesion, ...] = ()
                 warnings = (*source.warnings, NO_BODY)
             else:
-                found = self._detect(grid, watch, progress)
-                with watch("stack"):
-                    stacks = stack_slices(found, self._settings.stack_iou)
-                with watch("fpr"):
-                    stacks = self._reduce(grid, stacks)
-                with watch("stack"):
-                    lesions = lesions_in_patient(grid, stacks.above(self._threshold), self.experts)
+                lesions = self._join(grid, self._detect(grid, watch, progress), watch)
                 warnings = source.warnings
         return Detections(lesions, warnings, watch.stages, self._provenance, source)
+
+    def stream(self, geometry: Geometry | None = None) -> Stream:
+        """Begin a volume whose slices arrive one after the other, in any order.
+
+        Parameters
+        ----------
+        geometry : Geometry, optional
+            Size and place of the volume, for slices that come as arrays; None for DICOM slices, which say where they
+            lie.
+
+        Returns
+        -------
+        Stream
+            ``stream.add(slice)`` takes a slice and computes in a thread of its own what is possible already;
+            ``stream.result()`` waits for that, computes the rest, and gives what a call with the whole volume gives.
+        """
+        parts = StreamParts(
+            self._settings, self._crop, self._batch, self._run_image, self._detect_batch, self._conclude
+        )
+        return Stream(parts, geometry)
+
+    def _run_image(self, images: Array, watch: Stopwatch) -> dict[str, Array]:
+        with watch("image"):
+            return self._image.run({"image": images})
+
+    def _conclude(self, source: Volume, grid: Grid | None, found: Sequence[SliceBoxes], watch: Stopwatch) -> Detections:
+        """From the boxes of all grid slices to a result; without a grid there was nothing but air."""
+        with limited_to(self._threads):
+            if grid is None:
+                return Detections((), (*source.warnings, NO_BODY), watch.stages, self._provenance, source)
+            lesions = self._join(grid, concatenate_slices(list(found), len(self._experts)), watch)
+        return Detections(lesions, source.warnings, watch.stages, self._provenance, source)
+
+    def _join(self, grid: Grid, found: SliceBoxes, watch: Stopwatch) -> tuple[Lesion, ...]:
+        """Stack the boxes of slices, look at the best once more, and bring them to the patient."""
+        with watch("stack"):
+            stacks = stack_slices(found, self._settings.stack_iou)
+        with watch("fpr"):
+            stacks = self._reduce(grid, stacks)
+        with watch("stack"):
+            return lesions_in_patient(grid, stacks.above(self._threshold), self.experts)
 
     def _read(self, volume: Volume | str | Path | Sequence[str | Path], series: str | None, watch: Stopwatch) -> Volume:
         if isinstance(volume, Volume):
@@ -223,12 +259,8 @@ class Detector:
             with watch("resample"):
                 return grid.slices(start, stop)
 
-        def image(images: Array) -> dict[str, Array]:
-            with watch("image"):
-                return self._image.run({"image": images})
-
         parts = []
-        for batch in centers(slices, grid.count, image, self._batch):
+        for batch in centers(slices, grid.count, lambda images: self._run_image(images, watch), self._batch):
             parts += self._detect_batch(batch, (grid.height, grid.width), watch)
             if progress is not None:
                 progress(min(batch.start + self._batch, grid.count), grid.count)
@@ -243,7 +275,7 @@ class Detector:
                 for centerness, distances in zip(fused["centerness"], fused["distances"], strict=True)
             ]
         if not any(map(len, proposals)):
-            return []
+            return [concatenate_slices([], len(self._experts)) for _ in proposals]
         with watch("head"):
             found = self._head.run({"features": fused["features"], "rois": pad_rois(proposals)})
         with watch("decode"):

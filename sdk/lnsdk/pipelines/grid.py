@@ -37,6 +37,9 @@ class Grid:
         The way back from `volume` to `source`.
     spacing : tuple of float
         Grid spacing (x, y, z) in mm.
+    place : int
+        Of the first grid slice: its position along the patient over the distance of the grid's slices. It means nothing
+        for a volume too thin to hold such a place.
     offset : float
         From the first slice of `volume` to the first grid slice, mm.
     window : tuple of float
@@ -54,6 +57,7 @@ class Grid:
     volume: Volume
     axis_map: AxisMap
     spacing: tuple[float, float, float]
+    place: int
     offset: float
     window: tuple[float, float]
     rows: Range
@@ -152,18 +156,47 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     reoriented, axis_map = to_lps_axes(volume)
     if ops.is_air(reoriented.voxels, reoriented.spacing):
         return None
-    offset = first_slice(reoriented, settings.spacing[2])
-    count, height, width = grid_shape(reoriented.shape, reoriented.spacing, settings.spacing, (0.0, 0.0, offset))
-    rows, columns = (0, height), (0, width)
-    if crop == "body":
-        body = ops.body_box(reoriented.voxels, reoriented.spacing)
-        rows = _widened(cover(body[1], reoriented.spacing[1] / settings.spacing[1], height), settings.multiple, height)
-        columns = _widened(cover(body[2], reoriented.spacing[0] / settings.spacing[0], width), settings.multiple, width)
+    return lay_grid(volume, reoriented, axis_map, settings, *crop_of(reoriented, settings, crop))
+
+
+def crop_of(volume: Volume, settings: Settings, crop: str, margin: int = 0) -> tuple[Range, Range]:
+    """Rows and columns of the whole grid that are used.
+
+    Parameters
+    ----------
+    volume : Volume
+        With axes along the patient's; or a part of its slices.
+    settings : Settings
+        Grid spacing and padding.
+    crop : str
+        ``"body"`` or ``"none"``, as for `make_grid`.
+    margin : int
+        Samples around the body that are used besides.
+    """
+    _, height, width = grid_shape(volume.shape, volume.spacing, settings.spacing)
+    if crop == "none":
+        return (0, height), (0, width)
+    body = ops.body_box(volume.voxels, volume.spacing)
+    spans = (
+        (cover(voxels, volume.spacing[axis] / settings.spacing[axis], count), count)
+        for voxels, axis, count in ((body[1], 1, height), (body[2], 0, width))
+    )
+    rows, columns = (_widened(span, margin, settings.multiple, count) for span, count in spans)
+    return rows, columns
+
+
+def lay_grid(
+    source: Volume, volume: Volume, axis_map: AxisMap, settings: Settings, rows: Range, columns: Range
+) -> Grid:
+    """Lay the network's grid over given rows and columns; see `Grid` for all of them."""
+    place, offset = first_place(volume, settings.spacing[2]) or (0, 0.0)
+    count, _, _ = grid_shape(volume.shape, volume.spacing, settings.spacing, (0.0, 0.0, offset))
     return Grid(
-        source=volume,
-        volume=reoriented,
+        source=source,
+        volume=volume,
         axis_map=axis_map,
         spacing=settings.spacing,
+        place=place,
         offset=offset,
         window=settings.window,
         rows=rows,
@@ -174,16 +207,27 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     )
 
 
-def first_slice(volume: Volume, distance: float) -> float:
-    """From the first slice of a volume to the first place within it that is a multiple of a distance, in mm.
+def first_place(volume: Volume, distance: float) -> tuple[int, float] | None:
+    """The first place within a volume that is a multiple of a distance, counted along its slices' axis.
 
-    Places are counted from the origin of the patient's coordinates along the slices' axis. A volume too thin to hold
-    such a place has its first slice there.
+    Parameters
+    ----------
+    volume : Volume
+        With axes along the patient's.
+    distance : float
+        In mm.
+
+    Returns
+    -------
+    (int, float) or None
+        The multiple, counted from the origin of the patient's coordinates, and how far it is from the first slice in
+        mm. None when the volume is too thin to hold one.
     """
     axis = volume.affine[:3, 2] / volume.spacing[2]
     start, length = float(volume.affine[:3, 3] @ axis), (volume.shape[0] - 1) * volume.spacing[2]
-    offset = round(float(np.ceil(round(start / distance, DECIMALS))) * distance - start, DECIMALS)
-    return offset if 0.0 <= offset <= length else 0.0
+    place = int(np.ceil(round(start / distance, DECIMALS)))
+    offset = max(0.0, round(place * distance - start, DECIMALS))
+    return (place, offset) if offset <= length else None
 
 
 def cover(voxels: Range, scale: float, count: int) -> Range:
@@ -203,9 +247,10 @@ def cover(voxels: Range, scale: float, count: int) -> Range:
     return start, max(stop, start + 1)
 
 
-def _widened(span: Range, multiple: int, count: int) -> Range:
-    """A range that begins and, where the grid has so many samples, ends at multiples."""
-    return span[0] // multiple * multiple, min(-(-span[1] // multiple) * multiple, count)
+def _widened(span: Range, margin: int, multiple: int, count: int) -> Range:
+    """A range with a margin that begins and, where the grid has so many samples, ends at multiples."""
+    start, stop = max(span[0] - margin, 0), span[1] + margin
+    return start // multiple * multiple, min(-(-stop // multiple) * multiple, count)
 
 
 def _padded(span: Range, multiple: int) -> int:
