@@ -218,10 +218,8 @@ class Detector:
             ``stream.add(slice)`` takes a slice and computes in a thread of its own what is possible already;
             ``stream.result()`` waits for that, computes the rest, and gives what a call with the whole volume gives.
         """
-        parts = StreamParts(
-            self._settings, self._crop, self._batch, self._run_image, self._detect_batch, self._conclude
-        )
-        return Stream(parts, geometry)
+        steps = (self._run_image, self._detect_batch, self._conclude)
+        return Stream(StreamParts(self._settings, self._crop, self._batch, self._threads, *steps), geometry)
 
     def _run_image(self, images: Array, watch: Stopwatch) -> dict[str, Array]:
         with watch("image"):
@@ -229,10 +227,9 @@ class Detector:
 
     def _conclude(self, source: Volume, grid: Grid | None, found: Sequence[SliceBoxes], watch: Stopwatch) -> Detections:
         """From the boxes of all grid slices to a result; without a grid there was nothing but air."""
-        with limited_to(self._threads):
-            if grid is None:
-                return Detections((), (*source.warnings, NO_BODY), watch.stages, self._provenance, source)
-            lesions = self._join(grid, concatenate_slices(list(found), len(self._experts)), watch)
+        if grid is None:
+            return Detections((), (*source.warnings, NO_BODY), watch.stages, self._provenance, source)
+        lesions = self._join(grid, concatenate_slices(found, len(self._experts)), watch)
         return Detections(lesions, source.warnings, watch.stages, self._provenance, source)
 
     def _join(self, grid: Grid, found: SliceBoxes, watch: Stopwatch) -> tuple[Lesion, ...]:

@@ -22,6 +22,7 @@ from lnsdk.pipelines.proposals import SliceBoxes
 from lnsdk.pipelines.settings import Settings
 from lnsdk.pipelines.timing import Stopwatch
 from lnsdk.results import Detections
+from lnsdk.threads import limited_to
 from lnsdk.volume import Geometry, Volume, to_lps_axes
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class StreamParts:
         ``"body"`` or ``"none"``.
     batch : int
         Most images, and most centres, at once.
+    threads : int or None
+        Threads of the kernels; None is every core.
     run_image, detect, conclude : callable
         The ``image`` graph; from centres, the size of the crop and a stopwatch to the boxes of each; from the volume,
         its grid and the boxes of every slice to the result.
@@ -74,6 +77,7 @@ class StreamParts:
     settings: Settings
     crop: str
     batch: int
+    threads: int | None
     run_image: Callable[[Array, Stopwatch], dict[str, Array]]
     detect: Callable[[Centers, tuple[int, int], Stopwatch], list[SliceBoxes]]
     conclude: Callable[[Volume, Grid | None, Sequence[SliceBoxes], Stopwatch], Detections]
@@ -136,7 +140,7 @@ class Stream:
         if self._ended:
             raise ValueError("this stream has given its result; begin another one with detector.stream()")
         self._ended = True
-        with self._watch("total"):
+        with limited_to(self._parts.threads), self._watch("total"):
             self._worker.shutdown(wait=True)
             for future in self._work:
                 future.result()
@@ -152,8 +156,9 @@ class Stream:
 
     def _look(self) -> None:
         """Take everything that has come by now; later calls for the same slices find nothing left."""
-        while self._pending:
-            self._ahead.take(self._pending.popleft(), self._watch)
+        with limited_to(self._parts.threads):
+            while self._pending:
+                self._ahead.take(self._pending.popleft(), self._watch)
 
 
 @dataclass(frozen=True, eq=False)
