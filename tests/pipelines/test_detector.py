@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lnsdk import Detections, Detector, InputError, Volume, load
-from lnsdk.pipelines.detector import NO_BODY, STAGES
+from lnsdk.pipelines.detector import NO_BODY
+from lnsdk.pipelines.timing import STAGES
 from tests.toy_bundle import phantom, write_toy_bundle
 
 Triple = tuple[float, float, float]

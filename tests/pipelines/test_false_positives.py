@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lnsdk import Detector, Volume
 from lnsdk.bundle import read_bundle
-from lnsdk.pipelines.detector import NO_BODY, STAGES
+from lnsdk.pipelines.detector import NO_BODY
 from lnsdk.pipelines.false_positives import (
     Frame,
     axis_weights,
@@ -24,6 +24,7 @@ from lnsdk.pipelines.false_positives import (
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.proposals import Stacks
 from lnsdk.pipelines.settings import FalsePositiveSettings, read_settings
+from lnsdk.pipelines.timing import STAGES
 from tests.toy_bundle import FPR, phantom, write_toy_bundle
 
 Array = NDArray[np.float32]

@@ -7,7 +7,7 @@ import pytest
 
 from lnsdk import Detections, Detector, InputError, Volume
 from lnsdk.pipelines.detector import NO_BODY
-from lnsdk.pipelines.streaming import STAGES
+from lnsdk.pipelines.timing import STAGES
 from tests.io.samples import ct_slice, save
 from tests.pipelines.test_detector import ORIENTATIONS, reoriented
 from tests.toy_bundle import FPR, phantom, write_toy_bundle

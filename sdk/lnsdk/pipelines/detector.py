@@ -27,7 +27,7 @@ from lnsdk.pipelines.proposals import (
 )
 from lnsdk.pipelines.settings import FPR, GRAPHS, read_settings
 from lnsdk.pipelines.streaming import Stream, StreamParts
-from lnsdk.pipelines.timing import Stopwatch
+from lnsdk.pipelines.timing import STAGES, Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
 from lnsdk.signing import PublicKey, check_trusted
 from lnsdk.threads import limited_to
@@ -35,10 +35,6 @@ from lnsdk.volume import Geometry, Volume
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
-
-STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "fpr", "total")
-"""Stages whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat per batch, and
-``fpr`` is 0 without false-positive reduction."""
 
 CROPS = ("body", "none")
 """What of the volume is looked at."""

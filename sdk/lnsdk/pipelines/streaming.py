@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from lnsdk.errors import InputError
 from lnsdk.io.arriving import Arrivals
 from lnsdk.io.files import PathLike
+from lnsdk.io.stack import SAME_POSITION_MM
 from lnsdk.pipelines.features import Centers
 from lnsdk.pipelines.grid import Grid, Range, crop_of, first_place, lay_grid, make_grid
 from lnsdk.pipelines.incremental import IncrementalDetection
 from lnsdk.pipelines.proposals import SliceBoxes
 from lnsdk.pipelines.settings import Settings
-from lnsdk.pipelines.timing import Stopwatch
+from lnsdk.pipelines.timing import STAGES, Stopwatch
 from lnsdk.results import Detections
 from lnsdk.threads import limited_to
 from lnsdk.volume import Geometry, Volume, to_lps_axes
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Array = NDArray[np.float32]
-
-STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "fpr", "total")
-"""As a detector's; all but ``total`` add up what was done since the first slice."""
-
-SAME_PLACE_MM = 0.01
-"""Slices closer than this lie in the same place (`lnsdk.io.stack.SAME_POSITION_MM`)."""
 
 NEIGHBOURS = 1.1
 """Slices are neighbours up to this many times the smallest distance seen so far."""
@@ -130,7 +125,8 @@ class Stream:
         -------
         Detections
             With ``crop="none"`` exactly what the detector gives for the whole volume. With the body's crop the network
-            may have seen a little more around the body. ``timings["total"]`` is the time that this call took.
+            may have seen a little more around the body. ``timings["total"]`` is the time that this call took, the other
+            stages add up what was done since the first slice.
 
         Raises
         ------
@@ -257,7 +253,7 @@ class _Ahead:
         index = bisect_left(self._distances, distance)
         near = self._distances[max(index - 1, 0) : index + 1]
         gaps = [abs(distance - other) for other in near]
-        if any(gap <= SAME_PLACE_MM for gap in gaps):
+        if any(gap <= SAME_POSITION_MM for gap in gaps):
             return
         self._distances.insert(index, distance)
         self._slices.insert(index, volume)

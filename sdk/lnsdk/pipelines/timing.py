@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
+STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "fpr", "total")
+"""Stages of a detector whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat per
+batch, and ``fpr`` is 0 without false-positive reduction."""
+
 
 class Stopwatch:
     """Adds up the wall time of named stages, in milliseconds; `stages` keeps the order in which they were named."""
