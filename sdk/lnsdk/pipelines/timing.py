@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from time import perf_counter
 
 STAGES = ("read", "resample", "image", "fuse", "decode", "head", "stack", "fpr", "total")
-"""Stages of a detector whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat for
-each batch, and ``fpr`` is 0 without false-positive reduction."""
+"""Stages of a detector whose milliseconds every result holds, in the order of the work; ``image`` to ``head`` repeat
+for each batch, and ``fpr`` is 0 without false-positive reduction."""
 
 
 class Stopwatch:
