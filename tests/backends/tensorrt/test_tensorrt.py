@@ -209,10 +209,10 @@ def test_two_that_build_at_once_do_no_harm(machine: Machine, folder: Path) -> No
     ("precision", "types", "told"),
     [
         ("fp16", ["Row major linear FP32", "Float"], "computes in fp32"),
-        ("fp16", ["Half", "BF16"], "computes in fp16, lower"),
+        ("fp16", ["Half", "BF16"], "computes in bf16, fp16"),
         ("fp16", [], "computes in unknown types"),
         ("fp32", ["Float", "Channel major FP16 format where channel % 8 == 0"], "computes in fp16, fp32"),
-        ("fp32", ["Row major linear FP32", "FP8"], "computes in fp32, lower"),
+        ("fp32", ["Row major linear FP32", "FP8"], "computes in fp32, fp8"),
         ("fp32", ["N/A due to dynamic shapes", "Int64"], "computes in unknown types"),
     ],
 )
@@ -387,8 +387,11 @@ def test_data_that_is_elsewhere_is_refused(machine: Machine) -> None:
 def test_a_forked_process_is_told_to_load_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened()
     session.run(inputs())
+    parent_gpu = first_gpu()
     parent = os.getpid()
     calls = list(machine.calls)
+    lost: list[object] = []
+    monkeypatch.setattr("lnsdk.backends.tensorrt.session._LOST_IN_FORK", lost)
     monkeypatch.setattr("lnsdk.backends.tensorrt.gpu.os.getpid", lambda: parent + 1)
     with pytest.raises(BackendUnavailable, match="forked after the GPU was opened"):
         session.run(inputs())
@@ -397,6 +400,9 @@ def test_a_forked_process_is_told_to_load_anew(machine: Machine, monkeypatch: py
     del session
     gc.collect()
     assert machine.calls == calls  # the GPU was not touched
+    monkeypatch.undo()
+    with parent_gpu.current():
+        lost.clear()
 
 
 def test_the_lean_runtime_runs_engines_of_earlier_versions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ SUFFIXES = {"fp32": ".onnx", "fp16": ".fp16.onnx"}
 FLOAT_TYPES = {
     "fp32": r"fp32|float",
     "fp16": r"fp16|half",
-    "lower": r"bf16|bfloat16|fp8|fp4",
+    "bf16": r"bf16|bfloat16",
+    "fp8": r"fp8",
+    "fp4": r"fp4",
 }
 """How the engine inspector calls the types of floating-point tensors. Booleans and integers are no precision."""
 
