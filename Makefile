@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/data),)
 export LNSDK_DATA := $(abspath ../shared/data)
 endif
 endif
-MARKS := not gpu
+MARKS := not gpu and not tensorrt
 ifndef LNSDK_DATA
 MARKS += and not realdata
 endif

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 
 from lnsdk.export.graph import ExportGraph
+from lnsdk.export.tensorrt_limits import check_limits
 
 OPSET = 18
 """Operator set: within what TensorRT's parser takes (9 to 20), with the GridSample of opset 16."""
@@ -27,6 +29,11 @@ def export_onnx(graph: ExportGraph, folder: Path) -> Path:
     -------
     Path
         The file.
+
+    Raises
+    ------
+    InputError
+        ``tensorrt-limits`` when TensorRT would refuse the graph.
     """
     path = folder / f"{graph.name}.onnx"
     with warnings.catch_warnings():
@@ -47,4 +54,5 @@ def export_onnx(graph: ExportGraph, folder: Path) -> Path:
             external_data=False,
             verbose=False,
         )
+    check_limits(graph.name, onnx.load(path))
     return path

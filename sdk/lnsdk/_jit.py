@@ -96,7 +96,7 @@ def cache_folder() -> Path | None:
     name = "kernels-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     for base in _bases():
         folder = base / name
-        if _make_private(base) and _make_private(folder):
+        if make_private(base) and make_private(folder):
             return folder
     return None
 
@@ -119,7 +119,7 @@ def _user() -> str:
     return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
 
-def _make_private(folder: Path) -> bool:
+def make_private(folder: Path) -> bool:
     """Create the folder if need be; True when it is a real folder of this user that no other user can write to."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

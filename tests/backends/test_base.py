@@ -86,7 +86,8 @@ def test_another_signature_is_refused(found: Signature, message: str) -> None:
     assert caught.value.reason == "bundle-signature"
 
 
-def test_auto_is_onnx_unless_a_gpu_is_asked_for() -> None:
+def test_auto_is_onnx_unless_a_gpu_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lnsdk.backends.tensorrt.find_spec", lambda name: None)
     assert choose("auto") is choose("auto", "cpu") is BACKENDS["onnx"]
     assert choose("auto", "cuda") is BACKENDS["torchscript"]
 
@@ -98,7 +99,9 @@ def test_an_unknown_device_is_refused(backend: str) -> None:
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend must be auto, onnx or torchscript, got 'abacus'"):
+    with pytest.raises(
+        ValueError, match="backend must be auto, onnx, torchscript, tensorrt or tensorrt-lean, got 'abacus'"
+    ):
         choose("abacus")
 
 

@@ -2,6 +2,7 @@
 
 from lnsdk.backends.base import Backend, Graph, Session, Signature
 from lnsdk.backends.onnx import OnnxBackend
+from lnsdk.backends.tensorrt import TensorRTBackend
 from lnsdk.backends.torchscript import TorchScriptBackend
 from lnsdk.errors import BackendUnavailable
 
@@ -10,10 +11,12 @@ __all__ = ["BACKENDS", "Backend", "Graph", "Session", "Signature", "choose"]
 BACKENDS: dict[str, Backend] = {
     "onnx": OnnxBackend(),
     "torchscript": TorchScriptBackend(),
+    "tensorrt": TensorRTBackend(),
+    "tensorrt-lean": TensorRTBackend(lean=True),
 }
 
-AUTO = {"auto": "onnx", "cpu": "onnx", "cuda": "torchscript"}
-"""What ``backend="auto"`` means for each device: ONNX Runtime, which is always installed, unless a GPU is asked for."""
+AUTO = {"auto": ("tensorrt", "onnx"), "cpu": ("onnx",), "cuda": ("tensorrt", "torchscript")}
+"""What ``backend="auto"`` means for each device: the first that can be used. ONNX Runtime is always installed."""
 
 
 def choose(name: str, device: str = "auto") -> Backend:
@@ -34,11 +37,13 @@ def choose(name: str, device: str = "auto") -> Backend:
         If it is not installed; the message says what to install.
     """
     if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"backend must be auto, {' or '.join(BACKENDS)}, got {name!r}")
+        *others, last = BACKENDS
+        raise ValueError(f"backend must be auto, {', '.join(others)} or {last}, got {name!r}")
     if device not in AUTO:
         raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
-    backend = BACKENDS[AUTO[device] if name == "auto" else name]
-    reason = backend.why_unavailable()
-    if reason is not None:
-        raise BackendUnavailable(f"{backend.name}: {reason}")
-    return backend
+    candidates = [BACKENDS[each] for each in (AUTO[device] if name == "auto" else (name,))]
+    for backend in candidates:
+        reason = backend.why_unavailable()
+        if reason is None:
+            return backend
+    raise BackendUnavailable(f"{backend.name}: {reason}")

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,22 @@ Shape: TypeAlias = tuple[int | None, ...]
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 """Flat, named float32 tensors, as every graph takes and gives them."""
+
+
+Profile: TypeAlias = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+"""Smallest, usual and largest shape of every input of a graph, for engines that are built for a range of shapes."""
+
+
+class Array(Protocol):
+    """Whatever has a shape and a dtype."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along the axes."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,14 @@ class Graph:
         What the bundle promises of it.
     read : callable
         ``read(suffix) -> bytes``: the verified content of the graph's file in one format, ``".onnx"`` or ``".ts"``.
+    profile : Profile, optional
+        Shapes that the graph must take; only TensorRT asks for them.
     """
 
     name: str
     signature: Signature
     read: Callable[[str], bytes]
+    profile: Profile | None = None
 
 
 class Session(ABC):
@@ -94,7 +113,7 @@ class Session(ABC):
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Run checked inputs through the engine."""
 
-    def _check_inputs(self, inputs: Tensors) -> None:
+    def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
         expected = self.graph.signature.inputs
         if inputs.keys() != expected.keys():
             raise ValueError(
@@ -138,7 +157,7 @@ class Backend(Protocol):
         device : str
             A device that `device` returned.
         precision : str
-            ``"fp32"``.
+            ``"fp32"``, or what else the engine runs.
         threads : int or None
             Number of CPU threads for the engine; None is one per core this process may use.
 

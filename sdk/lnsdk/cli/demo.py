@@ -151,9 +151,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--threshold", type=score, help="keep lesions with at least this score (default: the model's)")
     parser.add_argument(
         "--backend",
-        choices=["auto", "onnx", "torchscript"],
+        choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
         default="auto",
-        help="engine (default: auto, that is onnx)",
+        help="engine (default: auto, that is tensorrt where it is, else onnx)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
     parser.add_argument("--bundle", type=Path, help="model bundle, folder or zip (default: the one in the package)")

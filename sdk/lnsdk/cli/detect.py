@@ -123,9 +123,9 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--backend",
-        choices=["auto", "onnx", "torchscript"],
+        choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
         default="auto",
-        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
+        help="engine (default: auto, that is tensorrt where it is, else onnx, or torchscript with --device cuda)",
     )
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"

@@ -25,7 +25,7 @@ def load(
     bundle : str or Path
         A bundle folder, or a zip of one.
     backend : str
-        ``"auto"``, ``"onnx"`` or ``"torchscript"``.
+        ``"auto"``, ``"onnx"``, ``"torchscript"``, ``"tensorrt"`` or ``"tensorrt-lean"``; see `lnsdk.Detector`.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     trusted_keys : sequence of str, Path or bytes, optional

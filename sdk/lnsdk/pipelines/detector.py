@@ -1,6 +1,7 @@
 """Detector: a CT in, lesions out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from platform import python_version
@@ -9,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk._version import __version__
-from lnsdk.backends import choose
+from lnsdk.backends import Session, choose
 from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.io import read
 from lnsdk.pipelines.false_positives import pooling_weights, reduce_false_positives
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.lesions import lesions_in_patient
+from lnsdk.pipelines.profiles import input_profiles
 from lnsdk.pipelines.proposals import (
     SliceBoxes,
     Stacks,
@@ -42,6 +44,14 @@ CROPS = ("body", "none")
 CPU_BATCH = 2
 """Slices that a CPU runs at once: with two cores, 2 took a quarter less time than 8, whose maps leave the caches."""
 
+PACKAGES = {
+    "onnx": "onnxruntime",
+    "torchscript": "torch",
+    "tensorrt": "tensorrt",
+    "tensorrt-lean": "tensorrt_lean",
+}
+"""What a result calls the library of each engine, whose version it holds."""
+
 NO_BODY = "the volume holds nothing but air, so nothing was looked at"
 """Warning of a result without lesions because there was nothing to look at."""
 
@@ -57,8 +67,9 @@ class Detector:
         Bundle folder or zip, or what `lnsdk.bundle.read_bundle` returned; None is the detector that is part of the
         package.
     backend : str
-        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA) or ``"auto"``, which is ``"torchscript"`` for device
-        ``"cuda"``, else ``"onnx"``.
+        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA), ``"tensorrt"`` or ``"tensorrt-lean"`` (CUDA; building an
+        engine the first time takes minutes), or ``"auto"``, which is ``"tensorrt"`` where that and a GPU are, else
+        ``"torchscript"`` for device ``"cuda"``, else ``"onnx"``.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
@@ -124,11 +135,14 @@ class Detector:
         engine = choose(backend, device)
         place = engine.device(device)
         self._batch = min(self._settings.max_batch, CPU_BATCH) if place == "cpu" else self._settings.max_batch
-        self._image, self._fuse, self._head = (
-            engine.open(loaded.graph(name), place, "fp32", threads) for name in GRAPHS
-        )
+        profiles = input_profiles(loaded.graphs, self._settings)
+
+        def load(name: str) -> Session:
+            return engine.open(replace(loaded.graph(name), profile=profiles[name]), place, "fp32", threads)
+
+        self._image, self._fuse, self._head = map(load, GRAPHS)
         if self._fpr_settings is not None:
-            self._fpr = engine.open(loaded.graph(FPR), place, "fp32", threads)
+            self._fpr = load(FPR)
         self._provenance = _provenance(
             loaded,
             engine.name,
@@ -323,7 +337,7 @@ def _provenance(
     crop: str,
     reduced: bool,
 ) -> Provenance:
-    package = {"onnx": "onnxruntime", "torchscript": "torch"}[backend]
+    package = PACKAGES[backend]
     versions = {
         "lnsdk": __version__,
         "python": python_version(),

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from lnsdk import Detector
-from lnsdk.backends import BACKENDS
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
 from lnsdk.export.bundle import replaced_bundle, update_documents, write_graphs
@@ -22,7 +21,7 @@ from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
 from lnsdk.trainers.lens.bundle import Verdict, _open_candidate, _section, export_checkpoint, write_lens_bundle
-from lnsdk.trainers.lens.gate import BATCHES, compare_outputs, real_inputs
+from lnsdk.trainers.lens.gate import BACKENDS, BATCHES, compare_outputs, real_inputs
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.lens.settings import runtime_of
