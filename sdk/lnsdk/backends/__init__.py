@@ -15,8 +15,9 @@ BACKENDS: dict[str, Backend] = {
     "tensorrt-lean": TensorRTBackend(lean=True),
 }
 
-AUTO = {"auto": ("tensorrt", "onnx"), "cpu": ("onnx",), "cuda": ("tensorrt", "torchscript")}
-"""What ``backend="auto"`` means for each device: the first that can be used. ONNX Runtime is always installed."""
+AUTO = {"auto": "onnx", "cpu": "onnx", "cuda": "torchscript"}
+"""What ``backend="auto"`` means for each device. TensorRT must be asked for: its first start takes minutes, and the
+tests that build an engine have not run yet."""
 
 
 def choose(name: str, device: str = "auto") -> Backend:
@@ -41,9 +42,8 @@ def choose(name: str, device: str = "auto") -> Backend:
         raise ValueError(f"backend must be auto, {', '.join(others)} or {last}, got {name!r}")
     if device not in AUTO:
         raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
-    candidates = [BACKENDS[each] for each in (AUTO[device] if name == "auto" else (name,))]
-    for backend in candidates:
-        reason = backend.why_unavailable()
-        if reason is None:
-            return backend
-    raise BackendUnavailable(f"{backend.name}: {reason}")
+    backend = BACKENDS[AUTO[device] if name == "auto" else name]
+    reason = backend.why_unavailable()
+    if reason is not None:
+        raise BackendUnavailable(f"{backend.name}: {reason}")
+    return backend

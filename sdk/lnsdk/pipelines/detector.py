@@ -68,8 +68,8 @@ class Detector:
         package.
     backend : str
         ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA), ``"tensorrt"`` or ``"tensorrt-lean"`` (CUDA; building an
-        engine the first time takes minutes), or ``"auto"``, which is ``"tensorrt"`` where that and a GPU are, else
-        ``"torchscript"`` for device ``"cuda"``, else ``"onnx"``.
+        engine the first time takes minutes), or ``"auto"``, which is ``"torchscript"`` for device ``"cuda"``, else
+        ``"onnx"``.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str

@@ -461,10 +461,10 @@ def test_a_tensorrt_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPa
     assert "libnvinfer.so.10: cannot open shared object file; install it with" in (TENSORRT.why_unavailable() or "")
 
 
-def test_auto_takes_tensorrt_where_it_works(machine: Machine) -> None:
-    assert choose("auto") is choose("auto", "cuda") is TENSORRT
-    assert choose("auto", "cpu") is BACKENDS["onnx"]
-    assert TENSORRT.version() == "10.13.2.6"
+def test_tensorrt_must_be_asked_for(machine: Machine) -> None:
+    assert choose("auto") is choose("auto", "cpu") is BACKENDS["onnx"]
+    assert choose("auto", "cuda") is BACKENDS["torchscript"]
+    assert choose("tensorrt", "cuda") is TENSORRT
 
 
 def test_devices_and_precisions(machine: Machine) -> None:
