@@ -23,7 +23,7 @@ from lnsdk.trainers.common.grid import GRID_SPACING, grid_frame, read_grid
 from lnsdk.trainers.common.loop import Training, optimize, start
 from lnsdk.trainers.common.parallel import in_parallel
 from lnsdk.trainers.common.samples import GROUP, noise_sigma, read_slices
-from lnsdk.trainers.common.schedule import stepped_rate
+from lnsdk.trainers.common.schedule import late_rate
 from lnsdk.trainers.networks.boxes import STRIDE
 from lnsdk.trainers.networks.lens import Lens, LensShape
 
@@ -35,9 +35,6 @@ FIRST_PHANTOM = 4_000_000
 
 PHANTOM_SLICES, PHANTOM_SIZE = 96, 512
 """Slices of a phantom, and their rows and columns, on the network's grid: 192 mm of a field of 410 mm."""
-
-CUTS = (0.7, 0.9)
-"""Shares of the steps after which the learning rate is cut to a tenth."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +129,11 @@ def train_organs(shape: LensShape, settings: OrganSettings, out: Path, stop_afte
         fabric.backward(loss)
         return (loss,)
 
-    milestones = [cut * settings.steps for cut in CUTS]
     training = Training(
         title="pretraining on organs",
         losses=("organs",),
         steps=settings.steps,
-        rate=lambda step: stepped_rate(settings.learning_rate, step, milestones),
+        rate=lambda step: late_rate(settings.learning_rate, step, settings.steps),
         checkpoint=out / CHECKPOINT,
         curve=out / "organs_losses.png",
         checkpoint_every=settings.checkpoint_every,

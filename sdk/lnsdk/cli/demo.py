@@ -153,7 +153,7 @@ def _parser() -> ArgumentParser:
         "--backend",
         choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
         default="auto",
-        help="engine (default: auto, that is tensorrt where it is, else onnx)",
+        help="engine (default: auto, that is onnx)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
     parser.add_argument("--bundle", type=Path, help="model bundle, folder or zip (default: the one in the package)")

@@ -125,7 +125,7 @@ def _parser() -> ArgumentParser:
         "--backend",
         choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
         default="auto",
-        help="engine (default: auto, that is tensorrt where it is, else onnx, or torchscript with --device cuda)",
+        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
     )
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"

@@ -85,21 +85,22 @@ def test_an_engine_is_built_once_and_kept_as_it_is(machine: Machine, folder: Pat
     assert {path.name.rpartition(".")[2] for path in folder.iterdir()} == {"engine", "json", "timings"}
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "graph",
-        "model_sha256",
-        "tensorrt",
-        "version_compatible",
-        "gpu",
-        "compute_capability",
-        "precision",
-        "profile",
-        "lnsdk",
-        "sha256",
-    ],
+SIDECAR = (
+    "graph",
+    "model_sha256",
+    "tensorrt",
+    "version_compatible",
+    "gpu",
+    "compute_capability",
+    "precision",
+    "profile",
+    "lnsdk",
+    "sha256",
 )
+"""What a sidecar says of its engine."""
+
+
+@pytest.mark.parametrize("key", SIDECAR)
 @pytest.mark.parametrize("change", ["another", "missing"])
 def test_an_engine_with_another_sidecar_is_built_anew(machine: Machine, folder: Path, key: str, change: str) -> None:
     opened()
@@ -120,18 +121,7 @@ def test_an_engine_with_another_sidecar_is_built_anew(machine: Machine, folder: 
 
 def test_the_sidecar_holds_nothing_else(machine: Machine, folder: Path) -> None:
     opened()
-    assert json.loads(Path(f"{engine_of(folder)}.json").read_bytes()).keys() == {
-        "graph",
-        "model_sha256",
-        "tensorrt",
-        "version_compatible",
-        "gpu",
-        "compute_capability",
-        "precision",
-        "profile",
-        "lnsdk",
-        "sha256",
-    }
+    assert json.loads(Path(f"{engine_of(folder)}.json").read_bytes()).keys() == set(SIDECAR)
 
 
 @pytest.mark.parametrize("suffix", ["", ".json"])
@@ -383,7 +373,6 @@ def test_data_that_is_elsewhere_is_refused(machine: Machine) -> None:
         opened().run_on_device(given)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_is_told_to_load_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened()
     session.run(inputs())

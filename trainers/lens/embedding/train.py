@@ -23,7 +23,7 @@ from lnsdk.errors import InputError
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import UNKNOWN
 from lnsdk.trainers.common.loop import Training, optimize, start
-from lnsdk.trainers.common.schedule import stepped_rate
+from lnsdk.trainers.common.schedule import late_rate
 from lnsdk.trainers.lens.embedding.views import Scan, center_of, jitter, scan, stack_views, view
 from lnsdk.trainers.lens.mining.matching import key_rows, person
 from lnsdk.trainers.lens.mining.tracklets import apart
@@ -40,9 +40,6 @@ SCANS = 512
 
 LOSSES = ("type", "place", "pairs")
 """Terms of the loss in the order in which they are logged."""
-
-CUTS = (0.7, 0.9)
-"""Fractions of the steps after which the learning rate is cut to a tenth."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def train_embedding(
         title="training the embedding",
         losses=LOSSES,
         steps=settings.steps,
-        rate=lambda step: learning_rate(settings, step),
+        rate=lambda step: late_rate(settings.learning_rate, step, settings.steps),
         checkpoint=out / CHECKPOINT,
         curve=out / "embedding_losses.png",
         checkpoint_every=settings.checkpoint_every,
@@ -188,11 +185,6 @@ def annotated_types(cases: Sequence[GridCase]) -> tuple[str, ...]:
     """Types of annotated lesions, sorted; a name for the unknown one is not among them."""
     types = {case.labels.types[lesion] for case in cases for lesion in case.labels.lesion}
     return tuple(sorted(types - {UNKNOWN}))
-
-
-def learning_rate(settings: EmbeddingSettings, step: int) -> float:
-    """Rate of a step."""
-    return stepped_rate(settings.learning_rate, step, [cut * settings.steps for cut in CUTS])
 
 
 def describe_run(settings: EmbeddingSettings, shape: EmbeddingShape, cases: Sequence[GridCase]) -> dict[str, Any]:

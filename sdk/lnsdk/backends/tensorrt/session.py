@@ -68,7 +68,7 @@ class Engine:
     def __init__(self, graph: Graph, library: Library, content: bytes) -> None:
         messages = log(library)
         messages.clear()
-        self.library = library
+        self.module = library
         self._runtime = library.Runtime(messages.logger)
         self._runtime.engine_host_code_allowed = True  # version-compatible engines hold the lean runtime
         engine = self._runtime.deserialize_cuda_engine(content)
@@ -78,9 +78,9 @@ class Engine:
 
     def context(self) -> "trt.IExecutionContext":
         """Return a context without memory of its own."""
-        made = self.engine.create_execution_context(self.library.ExecutionContextAllocationStrategy.USER_MANAGED)
+        made = self.engine.create_execution_context(self.module.ExecutionContextAllocationStrategy.USER_MANAGED)
         if made is None:
-            raise RuntimeError(f"tensorrt: no execution context: {log(self.library).reason()}")
+            raise RuntimeError(f"tensorrt: no execution context: {log(self.module).reason()}")
         return made
 
 
@@ -216,7 +216,7 @@ class _Executor:
             yield name, DeviceTensor(shape, self._buffers[name].address(size), self)
 
     def _failure(self, what: str) -> RuntimeError:
-        reason = log(self._engine.library).reason()
+        reason = log(self._engine.module).reason()
         return RuntimeError(f"tensorrt: the engine of graph {self._graph.name!r} {what}: {reason}")
 
     def __del__(self) -> None:
