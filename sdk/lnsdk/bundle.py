@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from lnsdk.backends.base import Graph, Shape, Signature
+from lnsdk.backends.base import FILES, Graph, Shape, Signature
 from lnsdk.errors import InputError
 
 FORMAT_VERSION = 1
@@ -38,7 +38,7 @@ MAX_FILES = 1000
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "lens-edge"
 """The detector that is part of the package."""
 
-GRAPH_SUFFIXES = (".onnx", ".ts")
+GRAPH_SUFFIXES = (*dict.fromkeys(FILES.values()), ".ts")
 """Formats that a graph may be stored in, as ``models/<graph><suffix>``."""
 
 

@@ -92,7 +92,7 @@ def test_auto_is_onnx_unless_a_gpu_is_asked_for(monkeypatch: pytest.MonkeyPatch)
     assert choose("auto", "cuda") is BACKENDS["torchscript"]
 
 
-@pytest.mark.parametrize("backend", ["auto", "onnx", "torchscript"])
+@pytest.mark.parametrize("backend", ["auto", "onnx", "openvino", "torchscript"])
 def test_an_unknown_device_is_refused(backend: str) -> None:
     with pytest.raises(ValueError, match="device must be auto, cpu or cuda, got 'tpu'"):
         choose(backend, "tpu")
@@ -100,7 +100,7 @@ def test_an_unknown_device_is_refused(backend: str) -> None:
 
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="backend must be auto, onnx, torchscript, tensorrt or tensorrt-lean, got 'abacus'"
+        ValueError, match="backend must be auto, onnx, openvino, torchscript, tensorrt or tensorrt-lean, got 'abacus'"
     ):
         choose("abacus")
 
@@ -109,6 +109,7 @@ def test_an_unknown_backend_is_refused() -> None:
     ("name", "module", "install"),
     [
         ("onnx", "onnxruntime", "pip install onnxruntime"),
+        ("openvino", "openvino", "pip install 'lnsdk[openvino]'"),
         ("torchscript", "torch", "pip install 'lnsdk[torch]'"),
     ],
 )

@@ -44,12 +44,24 @@ def test_a_graph_with_another_size_is_refused(tmp_path: Path) -> None:
         ONNX.open(bundle.graph("image"), "cpu", "fp32", None)
 
 
-def test_there_is_no_other_device(bundle: Bundle) -> None:
-    assert ONNX.device("auto") == ONNX.device("cpu") == "cpu"
-    with pytest.raises(BackendUnavailable, match="onnx: runs on the CPU only, got device 'cuda'"):
+def test_cuda_needs_its_own_package(bundle: Bundle) -> None:
+    assert ONNX.device("cpu") == "cpu"
+    with pytest.raises(BackendUnavailable, match="onnx: this ONNX Runtime has no CUDA; install it with `pip install o"):
         ONNX.device("cuda")
-    with pytest.raises(BackendUnavailable, match="fp32 on the CPU only"):
-        ONNX.open(bundle.graph("head"), "cpu", "int8", None)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_that_the_cpu_does_not_have_is_refused(bundle: Bundle, precision: str) -> None:
+    with pytest.raises(BackendUnavailable, match=f"onnx: computes in fp32 or int8 on cpu here, got .*'{precision}'"):
+        ONNX.open(bundle.graph("head"), "cpu", precision, None)
+
+
+def test_a_fall_back_to_the_cpu_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("lnsdk.backends.onnx.PROVIDERS", {"cuda": ["CPUExecutionProvider"]})
+    assert ONNX.device("auto") == ONNX.device("cuda") == "cuda"
+    with pytest.raises(BackendUnavailable, match="onnx: CUDA cannot be used"):
+        ONNX.open(bundle.graph("head"), "cuda", "fp32", None)
 
 
 def test_onnx_runtime_reports_to_nobody(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

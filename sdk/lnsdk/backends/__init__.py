@@ -1,15 +1,17 @@
 """The engines that run a bundle's graphs, in one literal table."""
 
-from lnsdk.backends.base import Backend, Graph, Session, Signature
+from lnsdk.backends.base import FILES, Backend, Graph, Session, Signature
 from lnsdk.backends.onnx import OnnxBackend
+from lnsdk.backends.openvino import OpenVinoBackend
 from lnsdk.backends.tensorrt import TensorRTBackend
 from lnsdk.backends.torchscript import TorchScriptBackend
 from lnsdk.errors import BackendUnavailable
 
-__all__ = ["BACKENDS", "Backend", "Graph", "Session", "Signature", "choose"]
+__all__ = ["BACKENDS", "FILES", "Backend", "Graph", "Session", "Signature", "choose"]
 
 BACKENDS: dict[str, Backend] = {
     "onnx": OnnxBackend(),
+    "openvino": OpenVinoBackend(),
     "torchscript": TorchScriptBackend(),
     "tensorrt": TensorRTBackend(),
     "tensorrt-lean": TensorRTBackend(lean=True),

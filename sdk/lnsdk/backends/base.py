@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.errors import InputError
+from lnsdk.errors import BackendUnavailable, InputError
 
 Shape: TypeAlias = tuple[int | None, ...]
 """A tensor's dimensions; None is one that may change from call to call."""
@@ -19,6 +19,10 @@ Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 Profile: TypeAlias = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 """Smallest, usual and largest shape of every input of a graph, for engines that are built for a range of shapes."""
+
+
+FILES = {"fp32": ".onnx", "bf16": ".onnx", "fp16": ".fp16.onnx", "int8": ".int8.onnx"}
+"""Which of a graph's files engines that read ONNX load for a precision: bfloat16 needs no other weights."""
 
 
 class Array(Protocol):
@@ -52,7 +56,7 @@ class Graph:
     signature : Signature
         What the bundle promises of it.
     read : callable
-        ``read(suffix) -> bytes``: the verified content of the graph's file in one format, ``".onnx"`` or ``".ts"``.
+        ``read(suffix) -> bytes``: the verified content of the graph's file in one format: one of `FILES`, or ``".ts"``.
     profile : Profile, optional
         Shapes that the graph must take; only TensorRT asks for them.
     """
@@ -147,6 +151,9 @@ class Backend(Protocol):
     def device(self, device: str) -> str:
         """Return the device, such as ``"cpu"``, that a user's ``"auto"``, ``"cpu"`` or ``"cuda"`` means here."""
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Return what it computes in on a device that `device` returned, ``"fp32"`` first."""
+
     def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
         """Load a graph.
 
@@ -157,17 +164,33 @@ class Backend(Protocol):
         device : str
             A device that `device` returned.
         precision : str
-            ``"fp32"``, or what else the engine runs.
+            One of `precisions`.
         threads : int or None
             Number of CPU threads for the engine; None is one per core this process may use.
 
         Raises
         ------
         BackendUnavailable
-            If the engine is not installed or cannot use the device.
+            If the engine is not installed, cannot use the device or the precision, or would silently compute in
+            another one.
         InputError
             If the graph cannot be loaded, or is not what its signature says.
         """
+
+
+def check_offered(backend: Backend, device: str, precision: str) -> None:
+    """Refuse a precision in which a backend does not compute on a device.
+
+    Raises
+    ------
+    BackendUnavailable
+        Naming those in which it does.
+    """
+    known = backend.precisions(device)
+    if precision not in known:
+        raise BackendUnavailable(
+            f"{backend.name}: computes in {' or '.join(known)} on {device} here, got precision {precision!r}"
+        )
 
 
 def check_signature(graph: Graph, found: Signature) -> None:

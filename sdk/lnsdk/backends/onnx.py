@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the default engine."""
+"""ONNX Runtime: the default engine on the CPU; on CUDA where its GPU package is installed."""
 
 import os
 from importlib import import_module
@@ -9,11 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
+from lnsdk.backends.base import FILES, Graph, Session, Shape, Signature, Tensors, check_offered, check_signature
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.threads import available_cores
 
 INSTALL = "pip install onnxruntime"
+INSTALL_GPU = "pip install onnxruntime-gpu"
+
+CUDA = "CUDAExecutionProvider"
+
+PROVIDERS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [(CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
+}
+"""Of each device. On CUDA, float32 stays float32, and the first call does not try every algorithm."""
+
+PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
+"""Of each device. On the CPU, ONNX Runtime would compute a float16 graph in float32."""
 
 
 class OnnxBackend:
@@ -32,37 +44,48 @@ class OnnxBackend:
         return str(_runtime().__version__)
 
     def device(self, device: str) -> str:
-        """Return ``"cpu"`` for ``"auto"`` and ``"cpu"``; there is no other device."""
-        if device not in ("auto", "cpu"):
+        """Return the device to use; ``"auto"`` is CUDA where ONNX Runtime's GPU package is installed."""
+        has_gpu = device != "cpu" and CUDA in _runtime().get_available_providers()
+        if device == "cuda" and not has_gpu:
             raise BackendUnavailable(
-                f"onnx: runs on the CPU only, got device {device!r}; use backend='torchscript' for a GPU"
+                f"onnx: this ONNX Runtime has no CUDA; install it with `{INSTALL_GPU}`, or use device='cpu'"
             )
-        return "cpu"
+        return "cuda" if has_gpu else "cpu"
+
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Return `PRECISIONS` of the device."""
+        return PRECISIONS[device]
 
     def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
         """Load a graph; see `lnsdk.backends.base.Backend.open`."""
-        if device != "cpu" or precision != "fp32":
-            raise BackendUnavailable(f"onnx: runs fp32 on the CPU only, got {precision} on {device}")
-        return _OnnxSession(graph, threads)
+        check_offered(self, device, precision)
+        return _OnnxSession(graph, device, precision, threads)
 
 
 class _OnnxSession(Session):
-    def __init__(self, graph: Graph, threads: int | None) -> None:
+    def __init__(self, graph: Graph, device: str, precision: str, threads: int | None) -> None:
         super().__init__(graph)
+        self._device = device
+        self._file = FILES[precision]
         self._threads = threads
         self._open()
         check_signature(graph, _signature(graph, self._engine))
 
     def _open(self) -> None:
         runtime = _runtime()
-        content = self.graph.read(".onnx")
+        content = self.graph.read(self._file)
+        providers = PROVIDERS[self._device]
         try:
-            self._engine = runtime.InferenceSession(
-                content, _options(runtime, self._threads), providers=["CPUExecutionProvider"]
-            )
+            self._engine = runtime.InferenceSession(content, _options(runtime, self._threads), providers=providers)
         except _load_errors(runtime) as error:
             reason = str(error).splitlines()[0]
             raise InputError("bundle-graph", f"ONNX Runtime cannot load graph {self.graph.name!r}: {reason}") from error
+        if self._device == "cuda" and CUDA not in self._engine.get_providers():
+            raise BackendUnavailable(
+                "onnx: CUDA cannot be used (ONNX Runtime fell back to the CPU); check the driver and its CUDA "
+                "libraries, or use device='cpu'"
+            )
+        self._engine.disable_fallback()
         self._process = os.getpid()
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_signature
+from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_offered, check_signature
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.threads import available_cores
 
@@ -40,10 +40,13 @@ class TorchScriptBackend:
             raise BackendUnavailable("torchscript: torch finds no CUDA GPU; use device='cpu' or install a CUDA build")
         return "cuda" if has_gpu else "cpu"
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Return ``"fp32"``."""
+        return ("fp32",)
+
     def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
         """Load a graph; see `lnsdk.backends.base.Backend.open`. `threads` is torch's setting for the whole process."""
-        if precision != "fp32":
-            raise BackendUnavailable(f"torchscript: runs fp32 only, got {precision}")
+        check_offered(self, device, precision)
         _torch().set_num_threads(available_cores() if threads is None else threads)
         return _TorchScriptSession(graph, device)
 

@@ -18,6 +18,7 @@ from lnsdk.cli.console import (
     writing,
 )
 from lnsdk.cli.detect import FILES, write
+from lnsdk.cli.engines import add_engine_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +49,14 @@ def main(arguments: Sequence[str]) -> int:
     from lnsdk.report.comparison import compare, draw_comparison
 
     console = Console(highlight=False, soft_wrap=True)
-    detector = Detector(options.bundle, backend=options.backend, threads=options.threads, threshold=options.threshold)
+    detector = Detector(
+        options.bundle,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        threshold=options.threshold,
+    )
     folder = output_folder(options.output)
     console.print(f"making a phantom CT of {SLICES} slices with {options.lesions} lesions, seed {options.seed}")
     with writing(folder):
@@ -149,12 +157,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=natural, default=0, help="which patient and lesions (default: 0)")
     parser.add_argument("--lesions", type=positive, default=8, help="lesions to insert at most (default: 8)")
     parser.add_argument("--threshold", type=score, help="keep lesions with at least this score (default: the model's)")
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
-        default="auto",
-        help="engine (default: auto, that is onnx)",
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
+    add_engine_options(parser)
     parser.add_argument("--bundle", type=Path, help="model bundle, folder or zip (default: the one in the package)")
     return parser

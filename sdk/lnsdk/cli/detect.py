@@ -9,12 +9,12 @@ from lnsdk.cli.console import (
     names,
     output_folder,
     plain_table,
-    positive,
     progress_bar,
     score,
     timing_line,
     writing,
 )
+from lnsdk.cli.engines import add_engine_options
 from lnsdk.errors import InputError
 from lnsdk.results import Detections
 
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             options.bundle,
             backend=options.backend,
             device=options.device,
+            precision=options.precision,
             threads=options.threads,
             crop=options.crop,
             experts=options.experts,
@@ -121,16 +122,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--threshold", type=score, help="keep lesions with at least this score; 0 keeps all (default: the model's)"
     )
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "onnx", "torchscript", "tensorrt", "tensorrt-lean"],
-        default="auto",
-        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
-    )
-    parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"
-    )
-    parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
+    add_engine_options(parser)
     parser.add_argument(
         "--experts", type=names, metavar="NAME[,NAME...]", help="experts whose boxes count (default: all)"
     )

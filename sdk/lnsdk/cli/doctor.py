@@ -117,8 +117,14 @@ def _backend_line(name: str, backend: "Backend") -> str:
     reason = backend.why_unavailable()
     if reason is not None:
         return f" {'missing':<8} backend {name}: {reason}"
-    passed, text = _outcome(backend.version)
+    passed, text = _outcome(lambda: _engine(backend))
     return f" {'ok' if passed else 'FAILED':<8} backend {name}: {text}"
+
+
+def _engine(backend: "Backend") -> str:
+    """An engine's version, and what it computes in."""
+    device = backend.device("auto")
+    return f"{backend.version()}, {' and '.join(backend.precisions(device))} on {device}"
 
 
 def _parser() -> ArgumentParser:

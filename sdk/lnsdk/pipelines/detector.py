@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk._version import __version__
-from lnsdk.backends import Session, choose
+from lnsdk.backends import FILES, Session, choose
 from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.io import read
 from lnsdk.pipelines.false_positives import pooling_weights, reduce_false_positives
@@ -27,7 +27,7 @@ from lnsdk.pipelines.proposals import (
     select_boxes,
     stack_slices,
 )
-from lnsdk.pipelines.settings import FPR, GRAPHS, read_settings
+from lnsdk.pipelines.settings import FPR, GRAPHS, precision_of, read_settings
 from lnsdk.pipelines.streaming import Stream, StreamParts
 from lnsdk.pipelines.timing import STAGES, Stopwatch
 from lnsdk.results import Detections, Lesion, Provenance
@@ -46,6 +46,7 @@ CPU_BATCH = 2
 
 PACKAGES = {
     "onnx": "onnxruntime",
+    "openvino": "openvino",
     "torchscript": "torch",
     "tensorrt": "tensorrt",
     "tensorrt-lean": "tensorrt_lean",
@@ -73,7 +74,8 @@ class Detector:
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
-        ``"auto"`` or ``"fp32"``, which are the same.
+        ``"fp32"``, or what else the engine computes in: ``"bf16"`` (OpenVINO on CPUs that have it), ``"int8"`` (CPUs)
+        and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``.
     threads : int, optional
         CPU threads of the engine and the kernels; None is one per core that this process may use.
     crop : str
@@ -116,8 +118,8 @@ class Detector:
     ) -> None:
         if crop not in CROPS:
             raise ValueError(f"crop must be {' or '.join(CROPS)}, got {crop!r}")
-        if precision not in ("auto", "fp32"):
-            raise ValueError(f"precision must be auto or fp32, got {precision!r}")
+        if precision != "auto" and precision not in FILES:
+            raise ValueError(f"precision must be auto, {', '.join(FILES)}, got {precision!r}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         if threshold is not None and not 0 <= threshold <= 1:
@@ -136,9 +138,11 @@ class Detector:
         place = engine.device(device)
         self._batch = min(self._settings.max_batch, CPU_BATCH) if place == "cpu" else self._settings.max_batch
         profiles = input_profiles(loaded.graphs, self._settings)
+        precision = "fp32" if precision == "auto" else precision
 
         def load(name: str) -> Session:
-            return engine.open(replace(loaded.graph(name), profile=profiles[name]), place, "fp32", threads)
+            graph = replace(loaded.graph(name), profile=profiles[name])
+            return engine.open(graph, place, precision_of(name, precision), threads)
 
         self._image, self._fuse, self._head = map(load, GRAPHS)
         if self._fpr_settings is not None:
@@ -148,6 +152,7 @@ class Detector:
             engine.name,
             engine.version(),
             place,
+            precision,
             self.experts,
             self._threshold,
             crop,
@@ -332,6 +337,7 @@ def _provenance(
     backend: str,
     engine: str,
     device: str,
+    precision: str,
     experts: tuple[str, ...],
     threshold: float,
     crop: str,
@@ -351,7 +357,7 @@ def _provenance(
         model_sha256=bundle.sha256,
         backend=backend,
         device=device,
-        precision="fp32",
+        precision=precision,
         experts=experts,
         threshold=threshold,
         crop=crop,

@@ -11,6 +11,10 @@ from lnsdk.errors import InputError
 FPR = "fpr"
 """Name of the graph of false-positive reduction, which a bundle may lack, and of its settings."""
 
+LOW_PRECISION = {"bf16": ("image", "fuse"), "int8": ("image", "fuse"), "fp16": ("image", "fuse", "head", FPR)}
+"""Graphs that a precision below float32 is for. On a CPU the others cost little, and the head, which sees coordinates,
+loses most: alone in bfloat16 it changed scores by up to 0.20, the feature fusion by 0.005."""
+
 
 @dataclass(frozen=True)
 class FalsePositiveSettings:
@@ -255,3 +259,8 @@ class _Section:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def precision_of(graph: str, precision: str) -> str:
+    """Return what a graph computes in when its detector's precision is `precision`."""
+    return precision if graph in LOW_PRECISION.get(precision, ()) else "fp32"

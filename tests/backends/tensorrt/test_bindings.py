@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lnsdk.backends.tensorrt.builder import SUFFIXES
+from lnsdk.backends.tensorrt import TensorRTBackend
 
 ROOT = Path(__file__).parents[3]
 TYPINGS = ROOT / "typings"
@@ -145,7 +145,7 @@ def test_no_name_of_weak_typing_is_used() -> None:
         name for path in LAYER.glob("*.py") for node in ast.walk(ast.parse(path.read_text())) for name in _names(node)
     }
     assert not names & {"FP16", "INT8", "EXPLICIT_BATCH", "int8_calibrator", "autoinit", "build_serialized_network"}
-    assert set(SUFFIXES) == {"fp32", "fp16"}
+    assert TensorRTBackend().precisions("cuda") == ("fp32", "fp16")
 
 
 def test_pycuda_is_never_imported_for_its_side_effects() -> None:

@@ -460,7 +460,7 @@ def test_devices_and_precisions(machine: Machine) -> None:
     assert TENSORRT.device("auto") == TENSORRT.device("cuda") == "cuda"
     with pytest.raises(BackendUnavailable, match="tensorrt: runs on NVIDIA GPUs only, got device 'cpu'"):
         TENSORRT.device("cpu")
-    with pytest.raises(BackendUnavailable, match="runs fp32 or fp16 on NVIDIA GPUs only, got int8 on cuda"):
+    with pytest.raises(BackendUnavailable, match="computes in fp32 or fp16 on cuda here, got precision 'int8'"):
         TENSORRT.open(GRAPH, "cuda", "int8", None)
     with pytest.raises(ValueError, match="graph 'sum' needs a profile"):
         TENSORRT.open(replace(GRAPH, profile=None), "cuda", "fp32", None)

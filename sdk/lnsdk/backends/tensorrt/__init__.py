@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from typing import Any, cast
 
 from lnsdk._version import __version__
-from lnsdk.backends.base import Graph, Profile, Session
-from lnsdk.backends.tensorrt.builder import SUFFIXES, build
+from lnsdk.backends.base import FILES, Graph, Profile, Session, check_offered
+from lnsdk.backends.tensorrt.builder import build
 from lnsdk.backends.tensorrt.cache import cache_folder, load, store
 from lnsdk.backends.tensorrt.gpu import INSTALL, Gpu, first_gpu
 from lnsdk.backends.tensorrt.log import Library
@@ -67,20 +67,21 @@ class TensorRTBackend:
             )
         return "cuda"
 
+    def precisions(self, device: str) -> tuple[str, ...]:
+        """Return ``"fp32"`` and ``"fp16"``."""
+        return ("fp32", "fp16")
+
     def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
         """Load a graph, which builds its engine (minutes) unless the cache folder holds it.
 
         See `lnsdk.backends.base.Backend.open`. `precision` is ``"fp32"`` or ``"fp16"``, for which the bundle must hold
         a model with fp16 in it; the graph needs a `profile`; `threads` plays no part.
         """
-        if device != "cuda" or precision not in SUFFIXES:
-            raise BackendUnavailable(
-                f"{self.name}: runs {' or '.join(SUFFIXES)} on NVIDIA GPUs only, got {precision} on {device}"
-            )
+        check_offered(self, self.device(device), precision)
         if graph.profile is None:
             raise ValueError(f"{self.name}: graph {graph.name!r} needs a profile, the range of its inputs' shapes")
         library, place = self._library(), first_gpu()
-        content = graph.read(SUFFIXES[precision])
+        content = graph.read(FILES[precision])
         description = self._description(graph, graph.profile, precision, content, place)
         with place.current():
             engine = self._load_or_build(graph, graph.profile, precision, content, description, library)

@@ -13,9 +13,6 @@ from lnsdk.errors import BackendUnavailable, InputError
 if TYPE_CHECKING:
     import tensorrt as trt
 
-SUFFIXES = {"fp32": ".onnx", "fp16": ".fp16.onnx"}
-"""Which of a bundle's files has a precision written into it: every tensor gets the type that the ONNX says."""
-
 FLOAT_TYPES = {
     "fp32": r"fp32|float",
     "fp16": r"fp16|half",
@@ -45,7 +42,7 @@ def build(
     profile : Profile
         Shapes that the engine must take, and those that it is made fastest for.
     precision : str
-        A key of `SUFFIXES`.
+        ``"fp32"`` or ``"fp16"``.
     content : bytes
         The ONNX model, with the precision in it.
     timings : bytes

@@ -1,0 +1,32 @@
+"""Options of every command that runs a network: engine, device, precision, threads."""
+
+from argparse import ArgumentParser
+
+from lnsdk.cli.console import positive
+
+BACKENDS = ("onnx", "openvino", "torchscript", "tensorrt", "tensorrt-lean")
+"""Names of `lnsdk.backends.BACKENDS`, which is not imported for ``--help``."""
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+"""What a network may compute in."""
+
+
+def add_engine_options(parser: ArgumentParser) -> None:
+    """Add ``--backend``, ``--device``, ``--precision`` and ``--threads``."""
+    parser.add_argument(
+        "--backend",
+        choices=["auto", *BACKENDS],
+        default="auto",
+        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
+    )
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", *PRECISIONS],
+        default="auto",
+        help="what it computes in: bf16 with openvino on CPUs that have it, fp16 on GPUs, int8 on CPUs, the last two "
+        "with bundles that hold such graphs (default: auto, that is fp32)",
+    )
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")
