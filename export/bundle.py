@@ -126,16 +126,24 @@ def write_metadata(
     path.write_text(json.dumps(metadata, indent=1) + "\n")
 
 
-def update_documents(folder: Path) -> None:
-    """Hash the files under `docs` of a written bundle again, after they were changed; every other hash stays.
+def update_files(folder: Path, under: str) -> None:
+    """Hash the files of one folder of a written bundle again, after some were changed or added; every other hash stays.
 
     Signatures are removed: they were of another bundle.
+
+    Parameters
+    ----------
+    folder : Path
+        The bundle.
+    under : str
+        Such as ``"docs/"``.
     """
     (folder / SIGNATURES).unlink(missing_ok=True)
     path = folder / METADATA
     metadata = json.loads(path.read_text())
-    documents = {name: digest for name, digest in file_hashes(folder).items() if name.startswith("docs/")}
-    metadata["lnsdk"]["files"] |= documents
+    metadata["lnsdk"]["files"] |= {
+        name: digest for name, digest in file_hashes(folder).items() if name.startswith(under)
+    }
     metadata["lnsdk"]["sha256"] = metadata_digest(metadata)
     path.write_text(json.dumps(metadata, indent=1) + "\n")
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from lnsdk import Detector, InputError, load
 from lnsdk.bundle import SIGNATURES, read_bundle
 from lnsdk.cli.__main__ import main
-from lnsdk.export.bundle import update_documents
+from lnsdk.export.bundle import update_files
 from lnsdk.signing import PublicKey, check_trusted, sign
 from tests.toy_bundle import write_bundle, write_toy_bundle
 
@@ -108,7 +108,7 @@ def test_a_changed_bundle_is_no_longer_signed(bundle: Path, keys: tuple[Path, Pa
     (bundle / "docs/README.md").write_text("# changed\n")
     with pytest.raises(InputError, match=r"docs/README\.md does not match its SHA-256"):
         read_bundle(bundle)
-    update_documents(bundle)
+    update_files(bundle, "docs/")
     assert refused(bundle, keys[1]) == "bundle-unsigned"
 
 

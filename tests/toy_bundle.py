@@ -8,7 +8,9 @@ which a bundle has when it is given settings for it, scores a box by how bright 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -62,14 +64,14 @@ FPR = {"patch": [8, 32, 32], "bins": [1, 1, 1], "strides": [4], "boxes": 50, "th
 """Settings of ``fpr``."""
 
 
-def write_toy_bundle(path: Path, **settings: Any) -> Path:
-    """Write the bundle into a folder; `settings` replace entries of the ``lnsdk`` section."""
+def write_toy_bundle(path: Path, more: Mapping[str, bytes] = MappingProxyType({}), **settings: Any) -> Path:
+    """Write the bundle into a folder, with `more` files; `settings` replace entries of the ``lnsdk`` section."""
     graphs = {"image": _image_graph(), "fuse": _fuse_graph(), "head": _head_graph()}
     if "fpr" in settings:
         graphs["fpr"] = _fpr_graph()
         settings = {"graphs": SIGNATURES | {"fpr": FPR_SIGNATURE}} | settings
     files = {f"models/{name}.onnx": graph.SerializeToString() for name, graph in graphs.items()}
-    files |= {"LICENSE": b"Apache-2.0\n", "docs/README.md": b"# A toy\n"}
+    files |= {"LICENSE": b"Apache-2.0\n", "docs/README.md": b"# A toy\n", **more}
     return write_bundle(path, files, **settings)
 
 
@@ -132,7 +134,8 @@ def _image_graph() -> onnx.ModelProto:
         helper.make_node("Sub", ["center", "water"], ["above"]),
         helper.make_node("Div", ["above", "contrast"], ["scaled"]),
         helper.make_node("Clip", ["scaled", "zero", "unit"], ["disc"]),
-        helper.make_node("Conv", ["disc", "kernels"], ["shallow"], strides=[4, 4], pads=[WINDOW // 2] * 4),
+        helper.make_node("Conv", ["disc", "kernels"], ["moments"], strides=[4, 4], pads=[WINDOW // 2] * 4),
+        helper.make_node("Conv", ["moments", "identity"], ["shallow"]),  # a second one, which can be quantized
         helper.make_node("AveragePool", ["center"], ["mid"], kernel_shape=[16, 16], strides=[16, 16]),
         helper.make_node("AveragePool", ["image"], ["deep"], kernel_shape=[16, 16], strides=[16, 16]),
     ]
@@ -145,6 +148,7 @@ def _image_graph() -> onnx.ModelProto:
         "zero": np.float32(0),
         "unit": np.float32(1),
         "kernels": kernels,
+        "identity": np.eye(3, dtype=np.float32)[:, :, None, None],
     }
     return _model("image", nodes, constants)
 

@@ -123,6 +123,11 @@ class Bundle:
         _verify(self.path, name, content, self.files[name])
         return content
 
+    def description(self) -> bytes:
+        """Return the content of ``configs/metadata.json``."""
+        with _readable(self.path):
+            return self._store.read(METADATA, MAX_METADATA_BYTES)
+
     def graph(self, name: str) -> Graph:
         """Return a graph for a backend to open.
 

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from lnsdk import BackendUnavailable, InputError
 from lnsdk.backends import BACKENDS
+from lnsdk.backends.onnx import PRECISIONS
 from lnsdk.bundle import Bundle, read_bundle
 from tests.toy_bundle import SIGNATURES, write_bundle, write_toy_bundle
 
@@ -50,10 +52,20 @@ def test_cuda_needs_its_own_package(bundle: Bundle) -> None:
         ONNX.device("cuda")
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
 def test_a_precision_that_the_cpu_does_not_have_is_refused(bundle: Bundle, precision: str) -> None:
-    with pytest.raises(BackendUnavailable, match=f"onnx: computes in fp32 or int8 on cpu here, got .*'{precision}'"):
+    with pytest.raises(BackendUnavailable, match=f"onnx: computes in fp32 on cpu here, got .*'{precision}'"):
         ONNX.open(bundle.graph("head"), "cpu", precision, None)
+
+
+def test_float16_that_runs_in_float32_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a CPU does with every float16 graph."""
+    monkeypatch.setitem(PRECISIONS, "cpu", ("fp32", "fp16"))
+    graph = bundle.graph("image")
+    session = ONNX.open(replace(graph, read=lambda suffix: graph.read(".onnx")), "cpu", "fp16", 1)
+    session.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
+    with pytest.raises(BackendUnavailable, match="graph 'image' was to run in fp16, but its layers ran in float"):
+        session.check_precision()
 
 
 def test_a_fall_back_to_the_cpu_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,4 +20,4 @@ def test_a_precision_that_an_engine_does_not_have_is_told(
     where = [str(tmp_path / "ct")] if command == "detect" else []
     wanted = ["--backend", "onnx", "--device", "cpu", "--precision", "bf16", "--bundle", str(toy)]
     assert main([command, *where, "-o", str(tmp_path / "out"), *wanted]) == 2
-    assert "onnx: computes in fp32 or int8 on cpu here, got precision 'bf16'" in capsys.readouterr().err
+    assert "onnx: computes in fp32 on cpu here, got precision 'bf16'" in capsys.readouterr().err

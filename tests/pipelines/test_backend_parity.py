@@ -6,9 +6,9 @@ import pytest
 
 from lnsdk import Detector
 from lnsdk.bundle import read_bundle
-from lnsdk.export.parity import SCORE_TOLERANCE, check_lesions
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import load_backgrounds
+from lnsdk.verification import BOUNDS, check_lesions
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -20,7 +20,7 @@ def test_same_lesions_on_every_ct(data_dir: Path, capsys: pytest.CaptureFixture[
     for background in load_backgrounds(data_dir):
         reference = onnx(background.path)
         parity = check_lesions(reference, torchscript(background.path), threshold)
-        close = [lesion.score for lesion in reference.lesions if abs(lesion.score - threshold) <= SCORE_TOLERANCE]
+        close = [lesion.score for lesion in reference.lesions if abs(lesion.score - threshold) <= BOUNDS["fp32"].near]
         with capsys.disabled():
             alone = ", ".join(f"{lesion.score:.3f}" for lesion in parity.unmatched) or "none"
             print(

@@ -12,7 +12,7 @@ import numpy as np
 from lnsdk import Detector, Volume, read
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
-from lnsdk.export.bundle import update_documents
+from lnsdk.export.bundle import update_files
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.common.backgrounds import Background, load_backgrounds
 from lnsdk.trainers.common.evaluation import (
@@ -121,7 +121,7 @@ def evaluate(
     if card is not None:
         text = add_measurements(card.read_text(), evaluation, _describe(record), _one_level_down(real_lesions))
         card.write_text(text)
-        update_documents(card.parents[1])
+        update_files(card.parents[1], "docs/")
 
 
 def _detector(bundle: Path | None, experts: Sequence[str] | None, reduce_false_positives: bool) -> Detector:

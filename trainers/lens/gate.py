@@ -13,15 +13,7 @@ from torch import Tensor
 from lnsdk import Detector, Volume
 from lnsdk.bundle import Bundle
 from lnsdk.export.graph import ExportGraph
-from lnsdk.export.parity import (
-    BOX_TOLERANCE,
-    SCORE_TOLERANCE,
-    TOLERANCE,
-    GraphParity,
-    ParityError,
-    check_graph,
-    check_lesions,
-)
+from lnsdk.export.parity import TOLERANCE, GraphParity, check_graph
 from lnsdk.phantom import chest_phantom, draw_lesions, insert_lesions
 from lnsdk.pipelines.false_positives import graph_inputs
 from lnsdk.pipelines.features import images
@@ -29,6 +21,7 @@ from lnsdk.pipelines.grid import make_grid
 from lnsdk.pipelines.proposals import decode_proposals, pad_rois
 from lnsdk.pipelines.settings import FPR, Settings, read_settings
 from lnsdk.trainers.networks.lens import ImageFeatures
+from lnsdk.verification import BOUNDS, ParityError, check_lesions
 
 BACKENDS = ("onnx", "torchscript")
 """Formats that every bundle holds."""
@@ -131,7 +124,7 @@ def parity_report(outputs: Sequence[GraphParity], compared: Mapping[str, Compari
     `compared` holds a comparison of the detectors by the name of what they do.
     """
     return {
-        "bounds": {"output": TOLERANCE, "box_voxels": BOX_TOLERANCE, "score": SCORE_TOLERANCE},
+        "bounds": {"output": TOLERANCE, "box_voxels": BOUNDS["fp32"].box, "score": BOUNDS["fp32"].score},
         "batches": list(BATCHES),
         "outputs": [asdict(row) for row in outputs],
         "detectors": {name: asdict(comparison) for name, comparison in compared.items()},

@@ -113,6 +113,17 @@ class Session(ABC):
                 )
         return outputs
 
+    def check_precision(self) -> None:  # noqa: B027
+        """Refuse an engine whose first run was computed in another precision than was asked for; call it once, then.
+
+        Engines that refuse it while they load have nothing to do here.
+
+        Raises
+        ------
+        BackendUnavailable
+            Naming the precision that was found.
+        """
+
     @abstractmethod
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         """Run checked inputs through the engine."""

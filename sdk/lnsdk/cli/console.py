@@ -54,12 +54,27 @@ def trainers(module: str) -> ModuleType:
     BackendUnavailable
         When something that it needs is not installed.
     """
+    return _extra(f"lnsdk.trainers.{module}", "training")
+
+
+def exporter(module: str) -> ModuleType:
+    """A module of the exporters, which need the `train` extra.
+
+    Raises
+    ------
+    BackendUnavailable
+        When something that it needs is not installed.
+    """
+    return _extra(f"lnsdk.export.{module}", "export")
+
+
+def _extra(module: str, what: str) -> ModuleType:
     try:
-        return import_module(f"lnsdk.trainers.{module}")
+        return import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("lnsdk"):
             raise
-        raise BackendUnavailable(f"training: {error}; install it with `pip install 'lnsdk[train]'`") from error
+        raise BackendUnavailable(f"{what}: {error}; install it with `pip install 'lnsdk[train]'`") from error
 
 
 def names(text: str) -> list[str]:

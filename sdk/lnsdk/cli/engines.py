@@ -26,7 +26,7 @@ def add_engine_options(parser: ArgumentParser) -> None:
         "--precision",
         choices=["auto", *PRECISIONS],
         default="auto",
-        help="what it computes in: bf16 with openvino on CPUs that have it, fp16 on GPUs, int8 on CPUs, the last two "
-        "with bundles that hold such graphs (default: auto, that is fp32)",
+        help="what it computes in: bf16 with openvino on CPUs that have it, fp16 on GPUs, int8 with openvino, the last "
+        "two with bundles that hold such graphs (default: auto, that is fp32)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")

@@ -1,4 +1,4 @@
-"""``lnsdk export``: a training's checkpoint to a bundle, through the parity gate; a bundle to a Triton repository."""
+"""``lnsdk export``: a checkpoint to a bundle, a bundle to lower precisions, both through the gate; or to Triton."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from lnsdk.cli.console import command_parser, score, trainers
+from lnsdk.cli.console import command_parser, exporter, natural, score, trainers
 from lnsdk.errors import InputError
 
 
@@ -17,8 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.checkpoint is None:
+        if options.precision:
+            return _lower(options, parser)
         if options.triton is None:
-            parser.error("name a checkpoint, or a folder for the model repository (--triton)")
+            parser.error("name a checkpoint, precisions for a bundle (--precision), or a model repository (--triton)")
         return _write_triton(options.bundle, options.triton)
     if options.output is None or options.threshold is None:
         parser.error("a checkpoint needs the bundle's folder and its operating point: --output and --threshold")
@@ -26,6 +28,30 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("settings", "--bundle names a bundle that is there, and a checkpoint makes one: leave one out")
     code = _export(options)
     return code if code or options.triton is None else _write_triton(options.output, options.triton)
+
+
+def _lower(options: Namespace, parser: ArgumentParser) -> int:
+    """Add precisions to a bundle."""
+    if options.output is None:
+        parser.error("--precision needs the folder of the bundle that is written: --output")
+    from rich.console import Console
+
+    from lnsdk.bundle import read_bundle
+    from lnsdk.cli.verification_report import show_report
+    from lnsdk.verification import ParityError, recorded_case
+
+    module = exporter("precisions")
+    cases = [recorded_case(path) for path in options.verify_on]
+    try:
+        report = module.add_precisions(
+            read_bundle(options.bundle), options.output, options.precision, cases, options.simulated
+        )
+    except ParityError as error:
+        print(f"lnsdk: the gate refused: {error}", file=sys.stderr)
+        return 1
+    show_report(report, Console(highlight=False, soft_wrap=True, markup=False))
+    print(f"written to {options.output}; what the gate found is in {module.REPORT}")
+    return 0
 
 
 def _write_triton(bundle: Path | None, folder: Path) -> int:
@@ -53,7 +79,7 @@ def _export(options: Namespace) -> int:
             fpr=options.fpr,
             fpr_threshold=options.fpr_threshold,
         )
-    except import_module("lnsdk.export.parity").ParityError as error:
+    except import_module("lnsdk.verification").ParityError as error:
         print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
         return 1
     print(f"written to {options.output}; parity report in docs/parity.json")
@@ -71,6 +97,7 @@ def _parser() -> ArgumentParser:
             "lnsdk export run/second/checkpoint.ckpt -o bundle --verify-on ct_folder other.nii.gz --threshold 0.95",
             "lnsdk export run/second/checkpoint.ckpt -o bundle --threshold 0.95 --fpr run/fpr/fpr.ckpt "
             "--fpr-threshold 0.9",
+            "lnsdk export --bundle bundle -o lower --precision fp16 int8 --verify-on ct_folder other.nii.gz",
             "lnsdk export --triton repository                # the model in the package, or --bundle's",
         ],
     )
@@ -88,7 +115,7 @@ def _parser() -> ArgumentParser:
         nargs="+",
         default=[],
         metavar="CT",
-        help="CTs for the gate (default: a phantom CT with lesions)",
+        help="CTs for the gate, and for the ranges of int8 (default: a phantom CT with lesions)",
     )
     parser.add_argument(
         "--threshold",
@@ -111,6 +138,20 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--bundle",
         type=Path,
-        help="without a checkpoint: the bundle whose graphs go to --triton (default: the one in the package)",
+        help="without a checkpoint: the bundle that --precision or --triton starts from (default: the one in the "
+        "package)",
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=["fp16", "int8"],
+        help="without a checkpoint: add graphs in these precisions to a bundle; int8 needs CTs (--verify-on)",
+    )
+    parser.add_argument(
+        "--simulated",
+        type=natural,
+        default=12,
+        metavar="N",
+        help="simulated CTs that the gate compares precisions on besides (default: 12)",
     )
     return parser

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     root = real_cts(options.data, alone, PHANTOMS_ALONE)
     try:
         bundle = training.run(framework, root, output_folder(options.output), options.cases)
-    except import_module("lnsdk.export.parity").ParityError as error:
+    except import_module("lnsdk.verification").ParityError as error:
         print(f"lnsdk: the parity gate failed: {error}", file=sys.stderr)
         return 1
     print(f"written to {bundle}")

@@ -74,8 +74,8 @@ class Detector:
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
-        ``"fp32"``, or what else the engine computes in: ``"bf16"`` (OpenVINO on CPUs that have it), ``"int8"`` (CPUs)
-        and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``.
+        ``"fp32"``, or what else the engine computes in: ``"bf16"`` (OpenVINO on CPUs that have it), ``"int8"``
+        (OpenVINO) and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``.
     threads : int, optional
         CPU threads of the engine and the kernels; None is one per core that this process may use.
     crop : str
@@ -308,7 +308,7 @@ class Detector:
         return reduce_false_positives(stacks, grid.block, grid.shape, self._fpr.run, self._fpr_settings, self._batch)
 
     def _warm_up(self) -> None:
-        """Let the engines allocate, so that the first call is as fast as the others."""
+        """Let the engines allocate, so that the first call is as fast as the others, and see what they compute in."""
         size = self._settings.multiple
         images = np.zeros((1, 3, size, size), np.float32)
         features = self._image.run({"image": images})
@@ -318,6 +318,9 @@ class Detector:
             box = np.zeros((1, 6), np.float32)
             patch = np.zeros((1, *self._fpr_settings.patch), np.float32)
             self._fpr.run({"patch": patch, **pooling_weights(box, self._fpr_settings)})
+            self._fpr.check_precision()
+        for session in (self._image, self._fuse, self._head):
+            session.check_precision()
 
 
 def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDArray[np.int64]:

@@ -8,9 +8,9 @@ import pytest
 from lnsdk import Detector, Volume
 from lnsdk.backends import BACKENDS
 from lnsdk.bundle import read_bundle
-from lnsdk.export.parity import check_lesions
 from lnsdk.phantom import chest_phantom, draw_lesions, insert_lesions
 from lnsdk.pipelines.settings import read_settings
+from lnsdk.verification import check_lesions
 from tests.toy_bundle import phantom, write_toy_bundle
 
 pytestmark = pytest.mark.tensorrt

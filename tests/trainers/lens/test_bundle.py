@@ -14,9 +14,9 @@ import torch
 from lnsdk import Detector
 from lnsdk.bundle import read_bundle
 from lnsdk.errors import InputError
-from lnsdk.export.bundle import replaced_bundle, update_documents, write_graphs
+from lnsdk.export.bundle import replaced_bundle, update_files, write_graphs
 from lnsdk.export.graph import ExportGraph
-from lnsdk.export.parity import ParityError, check_graph, compare_lesions
+from lnsdk.export.parity import check_graph
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
@@ -27,6 +27,7 @@ from lnsdk.trainers.lens.proposals.base import Method
 from lnsdk.trainers.lens.settings import runtime_of
 from lnsdk.trainers.networks.fpr import FalsePositiveNetwork
 from lnsdk.trainers.networks.lens import Lens
+from lnsdk.verification import ParityError, compare_lesions
 from lnsdk.volume import Volume
 from tests.trainers.lens.fpr.tiny import TINY as TINY_FPR
 from tests.trainers.lens.tiny import TINY, spread_scores
@@ -213,11 +214,11 @@ def test_documents_are_hashed_again_and_graphs_are_not(written: Path, tmp_path: 
     (folder / "docs/README.md").write_text("# measured\n")
     with pytest.raises(InputError):
         read_bundle(folder)
-    update_documents(folder)
+    update_files(folder, "docs/")
     assert read_bundle(folder).sha256 != read_bundle(written).sha256
     with (folder / "models/head.onnx").open("ab") as file:
         file.write(b"0")
-    update_documents(folder)
+    update_files(folder, "docs/")
     with pytest.raises(InputError):
         read_bundle(folder).graph("head")
 

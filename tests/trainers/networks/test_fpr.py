@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 from lnsdk.backends import Graph
 from lnsdk.errors import InputError
 from lnsdk.export.onnx import export_onnx
-from lnsdk.export.parity import ParityError, check_graph
+from lnsdk.export.parity import check_graph
 from lnsdk.export.torchscript import export_torchscript
 from lnsdk.pipelines.false_positives import pooling_weights
 from lnsdk.trainers.lens.graphs import fpr_graph
@@ -28,6 +28,7 @@ from lnsdk.trainers.networks.fpr import (
     pool,
 )
 from lnsdk.trainers.networks.lens import FULL_WINDOW
+from lnsdk.verification import ParityError
 from tests.trainers.lens.fpr.tiny import TINY
 
 PARAMETERS, MULTIPLY_ADDS = 1e6, 0.15e9
