@@ -10,6 +10,9 @@ from hypothesis import settings
 settings.register_profile("lnsdk", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("lnsdk")
 
+# Engines are not measured against each other whenever a test makes a detector.
+os.environ["LNSDK_BACKEND"] = "onnx"
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

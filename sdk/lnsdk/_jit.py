@@ -92,13 +92,14 @@ def cache_folder() -> Path | None:
     """
     import numba
 
-    parts = (__version__, numba.__version__, platform.python_version(), platform.machine(), _processor())
+    parts = (__version__, numba.__version__, platform.python_version(), platform.machine(), processor())
     name = "kernels-" + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    for base in _bases():
-        folder = base / name
-        if make_private(base) and make_private(folder):
-            return folder
-    return None
+    return next((base / name for base in _bases() if make_private(base) and make_private(base / name)), None)
+
+
+def private_folder() -> Path | None:
+    """Folder for what is kept between processes, chosen as `cache_folder` is; None when there is nowhere to write."""
+    return next((base for base in _bases() if make_private(base)), None)
 
 
 def _bases() -> Iterator[Path]:
@@ -109,7 +110,8 @@ def _bases() -> Iterator[Path]:
         yield Path(tempfile.gettempdir()) / f"lnsdk-{_user()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name with all of its instruction sets."""
     from llvmlite import binding
 
     return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"

@@ -130,7 +130,7 @@ def _detector(bundle: Path | None, experts: Sequence[str] | None, reduce_false_p
     unknown = [name for name in experts or () if name not in known]
     if unknown:
         raise InputError("experts", f"the bundle has no expert {unknown[0]!r}, only {', '.join(known)}")
-    return Detector(bundle, threshold=0.0, experts=experts, reduce_false_positives=reduce_false_positives)
+    return Detector(bundle, "onnx", threshold=0.0, experts=experts, reduce_false_positives=reduce_false_positives)
 
 
 def _card(bundle: Path | None) -> Path:

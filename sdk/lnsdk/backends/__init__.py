@@ -7,7 +7,7 @@ from lnsdk.backends.tensorrt import TensorRTBackend
 from lnsdk.backends.torchscript import TorchScriptBackend
 from lnsdk.errors import BackendUnavailable
 
-__all__ = ["BACKENDS", "FILES", "Backend", "Graph", "Session", "Signature", "choose"]
+__all__ = ["AUTO", "BACKENDS", "FILES", "Backend", "Graph", "Session", "Signature", "choose"]
 
 BACKENDS: dict[str, Backend] = {
     "onnx": OnnxBackend(),
@@ -18,8 +18,8 @@ BACKENDS: dict[str, Backend] = {
 }
 
 AUTO = {"auto": "onnx", "cpu": "onnx", "cuda": "torchscript"}
-"""What ``backend="auto"`` means for each device. TensorRT must be asked for: its first start takes minutes, and the
-tests that build an engine have not run yet."""
+"""What ``backend="auto"`` means for each device where there is no other to measure. TensorRT must be asked for: its
+first start takes minutes, and the tests that build an engine have not run yet."""
 
 
 def choose(name: str, device: str = "auto") -> Backend:

@@ -1,5 +1,6 @@
 """The ``lnsdk`` command: finds the module of a command and turns what is wrong with its input into one line."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     if given[0] not in COMMANDS:
         return _refuse(f"unknown command {given[0]!r}; it must be one of {', '.join(COMMANDS)} (see lnsdk --help)")
+    _show_messages()
     try:
         code: int = import_module(COMMANDS[given[0]].module).main(given[1:])
     except (InputError, BackendUnavailable) as error:
@@ -65,6 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("lnsdk: interrupted", file=sys.stderr)
         return NOT_DONE
     return code
+
+
+def _show_messages() -> None:
+    """Let the library's messages, of which there are few, go to standard error."""
+    logger = logging.getLogger("lnsdk")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("lnsdk: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
 
 
 def _help() -> str:

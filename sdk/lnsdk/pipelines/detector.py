@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk._version import __version__
-from lnsdk.backends import FILES, Session, choose
+from lnsdk.backends import AUTO, FILES, Session, choose
 from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.io import read
+from lnsdk.pipelines.choice import automatic
 from lnsdk.pipelines.false_positives import pooling_weights, reduce_false_positives
 from lnsdk.pipelines.features import Centers, centers
 from lnsdk.pipelines.grid import Grid, make_grid
@@ -68,14 +69,17 @@ class Detector:
         Bundle folder or zip, or what `lnsdk.bundle.read_bundle` returned; None is the detector that is part of the
         package.
     backend : str
-        ``"onnx"`` (CPU), ``"torchscript"`` (CPU or CUDA), ``"tensorrt"`` or ``"tensorrt-lean"`` (CUDA; building an
-        engine the first time takes minutes), or ``"auto"``, which is ``"torchscript"`` for device ``"cuda"``, else
-        ``"onnx"``.
+        ``"onnx"`` (CPU or CUDA), ``"openvino"`` (CPU), ``"torchscript"`` (CPU or CUDA), ``"tensorrt"`` or
+        ``"tensorrt-lean"`` (CUDA; building an engine the first time takes minutes). ``"auto"`` is ``"torchscript"`` for
+        device ``"cuda"``; else ``"onnx"``, or, where OpenVINO is installed too, the fastest that finds the same lesions
+        here, which is measured once (see `lnsdk.pipelines.choice.automatic`). The environment variable LNSDK_BACKEND
+        names another ``"auto"``.
     device : str
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
         ``"fp32"``, or what else the engine computes in: ``"bf16"`` (OpenVINO on CPUs that have it), ``"int8"``
-        (OpenVINO) and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``.
+        (OpenVINO) and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``, or
+        what the backend ``"auto"`` was measured to be fastest in.
     threads : int, optional
         CPU threads of the engine and the kernels; None is one per core that this process may use.
     crop : str
@@ -134,11 +138,13 @@ class Detector:
         operating_point = (self._fpr_settings or self._settings).threshold
         self._threshold = operating_point if threshold is None else threshold
         self._experts = _expert_indices(self._settings.experts, experts)
+        if backend == "auto" and device in AUTO:
+            backend, precision = automatic(loaded, device, precision, threads)
+        precision = "fp32" if precision == "auto" else precision
         engine = choose(backend, device)
         place = engine.device(device)
         self._batch = min(self._settings.max_batch, CPU_BATCH) if place == "cpu" else self._settings.max_batch
         profiles = input_profiles(loaded.graphs, self._settings)
-        precision = "fp32" if precision == "auto" else precision
 
         def load(name: str) -> Session:
             graph = replace(loaded.graph(name), profile=profiles[name])

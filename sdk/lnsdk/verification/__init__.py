@@ -1,12 +1,13 @@
 """Compares engines with the float32 reference, on CTs, on the machine at hand."""
 
 from lnsdk.verification.cases import VerificationCase, recorded_case, simulated_cases
-from lnsdk.verification.engines import EngineChoice, choices
+from lnsdk.verification.engines import REFERENCE, EngineChoice, choices
 from lnsdk.verification.gate import Report, Row, verify
 from lnsdk.verification.lesions import BOUNDS, Bounds, LesionParity, ParityError, check_lesions, compare_lesions
 
 __all__ = [
     "BOUNDS",
+    "REFERENCE",
     "Bounds",
     "EngineChoice",
     "LesionParity",
