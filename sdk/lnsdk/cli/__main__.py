@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": Command("lnsdk.cli.evaluate", "measure a detector, or score files of detections"),
     "export": Command("lnsdk.cli.export", "turn a trained network into a bundle"),
     "verify": Command("lnsdk.cli.verify", "compare this machine's engines with the float32 reference"),
+    "bench": Command("lnsdk.cli.bench", "time every engine of this machine, and compare what it finds"),
     "bundle": Command("lnsdk.cli.bundle", "sign a bundle, or check its files and signatures"),
     "doctor": Command("lnsdk.cli.doctor", "check kernels, engines and the default model"),
 }

@@ -1,0 +1,1 @@
+"""How fast a detector is on this machine: every engine in a process of its own."""
