@@ -10,7 +10,7 @@ from lnsdk import bundle as bundles
 from lnsdk.bundle import METADATA, metadata_digest, read_bundle
 from tests.toy_bundle import write_bundle, write_metadata, write_toy_bundle
 
-FILES = {"models/image.onnx": b"not a network", "docs/README.md": b"# card\n"}
+FILES = {"models/image.onnx": b"\x08\x0a\x12\x0dnot a network", "docs/README.md": b"# card\n"}
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_folder_is_read(folder: Path) -> None:
     bundle = read_bundle(folder)
     assert (bundle.name, bundle.version, bundle.task) == ("toy", "1.0.0", "detector")
     assert bundle.read("docs/README.md") == b"# card\n"
-    assert bundle.graph("image").read(".onnx") == b"not a network"
+    assert bundle.graph("image").read(".onnx") == b"\x08\x0a\x12\x0dnot a network"
     assert bundle.graph("image").signature.inputs == {"image": (None, 3, None, None)}
 
 
@@ -51,7 +51,7 @@ def test_a_folder_is_read(folder: Path) -> None:
 def test_a_zip_is_the_same_bundle(folder: Path, tmp_path: Path, prefix: str) -> None:
     bundle = read_bundle(zipped(folder, tmp_path / "toy.zip", prefix))
     assert bundle.sha256 == read_bundle(folder).sha256
-    assert bundle.read("models/image.onnx") == b"not a network"
+    assert bundle.read("models/image.onnx") == b"\x08\x0a\x12\x0dnot a network"
 
 
 def test_formatting_plays_no_part_in_the_hash(folder: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from lnsdk.backends.base import FILES, Graph, Shape, Signature
 from lnsdk.errors import InputError
+from lnsdk.onnx_content import check_self_contained
 
 FORMAT_VERSION = 1
 """Version of the ``lnsdk`` section of ``configs/metadata.json`` that this code reads."""
@@ -34,6 +35,12 @@ MAX_BUNDLE_BYTES = 4 << 30
 
 MAX_FILES = 1000
 """Most files of a bundle."""
+
+MAX_RATIO = 100
+"""Most times that a file in a zip may grow when it is unpacked: weights hardly do, text does by 10."""
+
+SMALL_BYTES = 1 << 20
+"""Files up to this size may grow as they like."""
 
 DEFAULT_BUNDLE = Path(__file__).parent / "models" / "lens-edge"
 """The detector that is part of the package."""
@@ -151,7 +158,10 @@ class Bundle:
                     f"bundle {self.path.name} has no {file}, only {', '.join(held) or 'no format'} of graph {name!r}; "
                     "use the backend for that format, or export the bundle again with both",
                 )
-            return self.read(file)
+            content = self.read(file)
+            if suffix.endswith(".onnx"):
+                check_self_contained(f"bundle {self.path.name}: {file}", content)
+            return content
 
         return Graph(name, self.graphs[name], read)
 
@@ -258,6 +268,8 @@ class _Zip:
             raise InputError("bundle-size", f"bundle {path.name} holds {len(entries)} files; at most {MAX_FILES}")
         for entry in entries:
             self._check(entry)
+        if sum(entry.file_size for entry in entries) > MAX_BUNDLE_BYTES:
+            raise InputError("bundle-size", f"bundle {path.name} unpacks to more than {MAX_BUNDLE_BYTES} bytes")
         names = [entry.filename for entry in entries]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -294,6 +306,12 @@ class _Zip:
             raise InputError("bundle-path", f"bundle {self._path.name}: {entry.filename} is a link")
         if entry.flag_bits & 1:
             raise InputError("bundle-file", f"bundle {self._path.name}: {entry.filename} is encrypted")
+        if entry.file_size > max(SMALL_BYTES, MAX_RATIO * entry.compress_size):
+            raise InputError(
+                "bundle-size",
+                f"bundle {self._path.name}: {entry.filename} unpacks to {entry.file_size} bytes from "
+                f"{entry.compress_size}, which no model does",
+            )
 
 
 def _open_store(path: Path) -> _Store:

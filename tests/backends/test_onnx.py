@@ -25,7 +25,7 @@ def test_a_graph_runs(bundle: Bundle, batch: int) -> None:
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
-    bundle = read_bundle(write_bundle(tmp_path / "toy", {"models/image.onnx": b"not a network"}))
+    bundle = read_bundle(write_bundle(tmp_path / "toy", {"models/image.onnx": b"\x08\x0a"}))
     with pytest.raises(InputError, match="ONNX Runtime cannot load graph 'image'") as caught:
         ONNX.open(bundle.graph("image"), "cpu", "fp32", None)
     assert caught.value.reason == "bundle-graph"

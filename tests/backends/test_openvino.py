@@ -120,7 +120,7 @@ def test_there_is_no_other_device() -> None:
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
-    bundle = read_bundle(write_bundle(tmp_path / "toy", {"models/image.onnx": b"not a network"}))
+    bundle = read_bundle(write_bundle(tmp_path / "toy", {"models/image.onnx": b"\x08\x0a"}))
     with pytest.raises(InputError, match="OpenVINO cannot load graph 'image': Unable to read the model") as caught:
         OPENVINO.open(bundle.graph("image"), "cpu", "fp32", None)
     assert caught.value.reason == "bundle-graph"
