@@ -8,12 +8,23 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from lnsdk.errors import InputError
 from lnsdk.export.layers import after_last, before_first, name_nodes
+from lnsdk.export.tensorrt_limits import check_limits
 
-EXACT = frozenset({"Cast", "Erf", "Exp", "GridSample", "Log", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh"})
-"""Operators that stay float32 wherever they are: exponentials, and what takes coordinates."""
+# fmt: off
+EXACT = frozenset({
+    "Cast", "ConstantOfShape", "Elu", "Erf", "Exp", "Gelu", "GridSample", "GroupNormalization", "InstanceNormalization",
+    "LayerNormalization", "Log", "LogSoftmax", "Mish", "Pow", "Range", "Reciprocal", "RoiAlign", "Sigmoid", "Softmax",
+    "Softplus", "Sqrt", "Tanh",
+})
+# fmt: on
+"""Operators that stay float32 wherever they are: exponentials and quotients, what takes coordinates, and what has its
+type from an attribute."""
 
 FIRST_INPUT_ONLY = frozenset({"Resize"})
 """Operators whose other inputs are not of the type of the first."""
+
+SATURATING = frozenset({"Clip", "Max", "Min"})
+"""Operators whose bounds may lie beyond float16's range, which the values between them do not."""
 
 SUFFIX = "_float16"
 """Ends the name of what was rounded."""
@@ -38,11 +49,13 @@ def to_float16(model: ModelProto) -> ModelProto:
     Raises
     ------
     InputError
-        ``float16-range`` when a weight is too large for float16.
+        ``float16-range`` when a weight is too large for float16; what `check_limits` refuses.
     """
+    check_limits(model.graph.name, model)
     half = ModelProto()
     half.CopyFrom(shape_inference.infer_shapes(model))
     name_nodes(half.graph)
+    _constants_to_weights(half.graph)
     _Rounding(half.graph).apply()
     onnx.checker.check_model(half, full_check=True)
     return half
@@ -79,20 +92,20 @@ class _Rounding:
         inputs = node.input[:1] if node.op_type in FIRST_INPUT_ONLY else node.input
         for index, name in enumerate(inputs):
             if name in self._float:
-                node.input[index] = self._narrowed(name)
+                node.input[index] = self._narrowed(name, node.op_type in SATURATING)
         for index, name in enumerate(node.output):
             if name in self._float:
                 self._rounded.add(name)
                 node.output[index] = name + SUFFIX
         self._nodes.append(node)
 
-    def _narrowed(self, name: str) -> str:
+    def _narrowed(self, name: str, saturate: bool) -> str:
         """Return the float16 version of a tensor, which is made when it is not there."""
         short = name + SUFFIX
         if name not in self._rounded and short not in self._casts:
             self._casts.add(short)
             if name in self._weights:
-                self._graph.initializer.append(_narrow_weight(self._weights[name]))
+                self._graph.initializer.append(_narrow_weight(self._weights[name], saturate))
             else:
                 self._nodes.append(helper.make_node("Cast", [name], [short], f"Cast_{short}", to=TensorProto.FLOAT16))
         return short
@@ -118,9 +131,20 @@ def _float_tensors(graph: GraphProto) -> set[str]:
     return tensors | {weight.name for weight in graph.initializer if weight.data_type == TensorProto.FLOAT}
 
 
-def _narrow_weight(weight: TensorProto) -> TensorProto:
-    values = numpy_helper.to_array(weight)
-    if np.abs(values).max(initial=0.0) > np.finfo(np.float16).max:
+def _constants_to_weights(graph: GraphProto) -> None:
+    """Let constants that are nodes be weights, so that they are rounded here and not when the graph runs."""
+    for node in [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
+        weight = graph.initializer.add()
+        weight.CopyFrom(node.attribute[0].t)
+        weight.name = node.output[0]
+        graph.node.remove(node)
+
+
+def _narrow_weight(weight: TensorProto, saturate: bool) -> TensorProto:
+    values, largest = numpy_helper.to_array(weight), np.finfo(np.float16).max
+    if saturate:
+        values = np.clip(values, -largest, largest)
+    if np.abs(values).max(initial=0.0) > largest:
         raise InputError(
             "float16-range", f"weight {weight.name!r} has values beyond float16's range; export the model in fp32 only"
         )

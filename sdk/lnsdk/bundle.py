@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 
 from lnsdk.backends.base import FILES, Graph, Shape, Signature
 from lnsdk.errors import InputError
-from lnsdk.onnx_content import check_self_contained
+from lnsdk.inspection import check_onnx, check_torchscript
 
 FORMAT_VERSION = 1
 """Version of the ``lnsdk`` section of ``configs/metadata.json`` that this code reads."""
@@ -159,8 +161,8 @@ class Bundle:
                     "use the backend for that format, or export the bundle again with both",
                 )
             content = self.read(file)
-            if suffix.endswith(".onnx"):
-                check_self_contained(f"bundle {self.path.name}: {file}", content)
+            check = check_torchscript if suffix == ".ts" else check_onnx
+            check(f"bundle {self.path.name}: {file}", content)
             return content
 
         return Graph(name, self.graphs[name], read)
@@ -255,7 +257,7 @@ class _Folder:
         if not file.is_file():
             raise InputError("bundle-file", f"bundle {self._path.name}: file {name} is missing")
         with file.open("rb") as stream:
-            content = stream.read(limit + 1)
+            content = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)  # what is asked for is allocated
         return _limited(self._path, name, content, limit)
 
 
@@ -295,7 +297,7 @@ class _Zip:
     def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self._path)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
             raise InputError(
                 "bundle-missing", f"{self._path} is neither a bundle folder nor a zip of one ({error})"
             ) from error
@@ -306,6 +308,10 @@ class _Zip:
             raise InputError("bundle-path", f"bundle {self._path.name}: {entry.filename} is a link")
         if entry.flag_bits & 1:
             raise InputError("bundle-file", f"bundle {self._path.name}: {entry.filename} is encrypted")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(
+                "bundle-file", f"bundle {self._path.name}: {entry.filename} is compressed otherwise than by deflate"
+            )
         if entry.file_size > max(SMALL_BYTES, MAX_RATIO * entry.compress_size):
             raise InputError(
                 "bundle-size",

@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lnsdk import InputError
+from lnsdk.bench.arrays import SLICES, read_array, write_phantom
 from lnsdk.bench.measure import Failure, Timing, measure
-from lnsdk.bench.phantom import SEED, SLICES, write_phantom
 from lnsdk.bench.report import to_markdown
 from lnsdk.cli.__main__ import main
 from lnsdk.verification import EngineChoice
@@ -42,12 +43,28 @@ def test_engines_are_timed(toy: Path, array: Path, tmp_path: Path, capsys: pytes
 
 def test_the_gate_comes_with_it(toy: Path, array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["--bundle", str(toy), "--backend", "openvino", "--precision", "fp32", "--repeats", "1"]
-    assert main(["bench", str(array), "-o", str(tmp_path), "--simulated", "0", *wanted]) == 2
-    assert "there is no CT to verify on" in capsys.readouterr().err
+    assert main(["bench", str(array), "-o", str(tmp_path), "--simulated", "0", *wanted]) == 0
+    assert json.loads((tmp_path / "bench.json").read_text())["gate"]["passed"]
+    assert "| openvino cpu fp32 | passed |" in (tmp_path / "bench.md").read_text()
+    text = capsys.readouterr().out
+    assert "## CT 1, 9 slices" in text
+    assert array.name not in text
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_an_array_file_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ct.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"ct\.npz is no \.npz file with voxels and affine"):
+        read_array(tmp_path / "ct.npz")
+
+
+def test_an_engine_that_is_not_there_is_told(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "-o", str(tmp_path), "--bundle", str(toy), "--backend", "torchscript"]) == 2
+    assert "torchscript cpu fp32: the bundle has no models/image.ts" in capsys.readouterr().err
 
 
 def test_an_engine_that_fails_is_told(toy: Path, tmp_path: Path) -> None:
-    found = measure(toy, ONNX, tmp_path / "nowhere", 1, None)
+    found = measure(toy, ONNX, "nowhere", tmp_path / "nowhere", 1, None)
     assert isinstance(found, Failure)
     assert "nowhere" in found.reason
     stages = {"image": 60.0, "fuse": 20.0}
@@ -59,7 +76,4 @@ def test_an_engine_that_fails_is_told(toy: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_simulated_ct(tmp_path: Path) -> None:
-    with np.load(write_phantom(tmp_path / "simulated.npz")) as content:
-        assert content["voxels"].shape == (SLICES, 512, 512)
-        assert content["affine"].shape == (4, 4)
-    assert SEED > 3_100_000
+    assert read_array(write_phantom(tmp_path / "simulated.npz")).shape == (SLICES, 512, 512)

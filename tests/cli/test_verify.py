@@ -29,7 +29,7 @@ def test_engines_are_compared(toy: Path, ct: Path, tmp_path: Path, capsys: pytes
     assert all(len(line) <= 80 for line in text.splitlines() if "written to" not in line and "missing" not in line)
     document = json.loads((tmp_path / "verification.json").read_text())
     assert document["passed"]
-    assert document["volumes"] == [ct.name]
+    assert document["volumes"] == ["CT 1"]
 
 
 def test_a_failure_is_an_exit_code(toy: Path, ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,12 +42,16 @@ def test_a_failure_is_an_exit_code(toy: Path, ct: Path, tmp_path: Path, capsys: 
 
 
 def test_precisions_are_added(toy: Path, ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = ["--precision", "int8", "fp16", "--verify-on", str(ct), "--simulated", "0"]
+    wanted = ["--precision", "fp16", "--verify-on", str(ct), "--simulated", "0"]
     assert main(["export", "--bundle", str(toy), "-o", str(tmp_path / "lower"), *wanted]) == 0
-    text = capsys.readouterr().out
-    assert re.search(r"openvino cpu int8 +passed", text)
-    assert "onnx cuda fp32 missing" not in text
-    assert "models/image.int8.onnx" in read_bundle(tmp_path / "lower").files
+    assert "fp16 was not compared: no engine here computes in it" in capsys.readouterr().out
+    assert "models/image.fp16.onnx" in read_bundle(tmp_path / "lower").files
+
+
+def test_int8_needs_known_lesions(toy: Path, ct: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["--precision", "int8", "--verify-on", str(ct), "--simulated", "0"]
+    assert main(["export", "--bundle", str(toy), "-o", str(tmp_path / "lower"), *wanted]) == 1
+    assert "int8 needs CTs whose lesions are known: ask for simulated ones" in capsys.readouterr().err
 
 
 def test_a_refused_precision_is_an_exit_code(

@@ -85,3 +85,55 @@ def test_scales_of_a_resize_stay_float32() -> None:
         None, {"image": np.ones((1, 1, 2, 2), np.float32)}
     )
     assert np.array_equal(found[0], np.ones((1, 1, 4, 4)))
+
+
+def chain(*nodes: onnx.NodeProto, weights: tuple[TensorProto, ...] = ()) -> ModelProto:
+    """Convolutions with something between them."""
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "weight")
+    first = onnx.helper.make_node("Conv", ["image", "weight"], ["first"])
+    last = onnx.helper.make_node("Conv", [nodes[-1].output[0], "weight"], ["out"])
+    values = [
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, None, None]) for name in ("image", "out")
+    ]
+    graph = onnx.helper.make_graph([first, *nodes, last], "chain", values[:1], values[1:], [weight, *weights])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def run(model: ModelProto, value: float) -> float:
+    image = np.full((1, 1, 2, 2), value, np.float32)
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"image": image})
+    return float(found[0, 0, 0, 0])
+
+
+def test_bounds_of_a_clip_saturate() -> None:
+    most = numpy_helper.from_array(np.array(3.4e38, np.float32), "most")
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
+    model = chain(onnx.helper.make_node("Clip", ["first", "zero", "most"], ["clipped"]), weights=(zero, most))
+    assert run(to_float16(model), 3.0) == 3.0
+    assert run(to_float16(model), -3.0) == 0.0
+
+
+def test_constants_are_rounded_when_they_are_written() -> None:
+    large = onnx.helper.make_node(
+        "Constant", [], ["large"], value=numpy_helper.from_array(np.array(1e5, np.float32), "value")
+    )
+    model = chain(large, onnx.helper.make_node("Mul", ["first", "large"], ["product"]))
+    with pytest.raises(InputError, match="weight 'large' has values beyond float16's range"):
+        to_float16(model)
+
+
+def test_exponentials_between_convolutions_stay_float32() -> None:
+    model = chain(onnx.helper.make_node("Exp", ["first"], ["power"]))
+    half = to_float16(model)
+    (exponential,) = [node for node in half.graph.node if node.op_type == "Exp"]
+    assert list(exponential.input) == ["first"]
+    assert run(half, 2.0) == pytest.approx(np.exp(2.0), rel=2**-10)
+
+
+def test_a_condition_is_refused() -> None:
+    value = onnx.helper.make_tensor_value_info("same", TensorProto.FLOAT, ["n", 1, None, None])
+    branch = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["first"], ["same"])], "branch", [], [value])
+    always = numpy_helper.from_array(np.array(True), "always")
+    choice = onnx.helper.make_node("If", ["always"], ["chosen"], then_branch=branch, else_branch=branch)
+    with pytest.raises(InputError, match="If"):
+        to_float16(chain(choice, weights=(always,)))

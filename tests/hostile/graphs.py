@@ -2,12 +2,14 @@
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 DIMS = (3, 3, 2, 2)
@@ -77,6 +79,81 @@ def deep() -> bytes:
     return _field(7, content)
 
 
+def crowded() -> bytes:
+    """Millions of empty graphs, each of which costs its reader memory."""
+    return b"\x3a\x00" * 3_000_000
+
+
+def disguised() -> bytes:
+    """Weights from another file, in a graph whose tag has more bits than protobuf looks at."""
+    content = outside("secret.bin")
+    at = content.index(b"\x3a")
+    return content[:at] + b"\xba\x80\x80\x80\x10" + content[at + 1 :]
+
+
+def flatbuffer() -> bytes:
+    """ONNX Runtime's own format, which begins like protobuf."""
+    return b"\x12\x06\x00\x00ORTM" + bytes(64)
+
+
+def reads_a_file(path: Path) -> bytes:
+    """A TorchScript network whose output is a file's content."""
+
+    class Reads(torch.nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image + torch.from_file(self.name, False, 8)[0]
+
+    return _scripted(Reads(str(path)))
+
+
+def writes_a_file(path: Path) -> bytes:
+    """A TorchScript network that writes a file."""
+
+    class Writes(torch.nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            torch.save(image, self.name)
+            return image
+
+    return _scripted(Writes(str(path)))
+
+
+def never_ends(path: Path) -> bytes:
+    """A TorchScript network that does not come back."""
+
+    class Loops(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            while bool(image.sum() > -1):
+                image = image + 1
+            return image
+
+    return _scripted(Loops())
+
+
+def archive(code: str) -> bytes:
+    """A TorchScript archive with code of one's own."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as made:
+        made.writestr("archive/code/__torch__.py", code)
+        made.writestr("archive/version", b"3\n")
+    return content.getvalue()
+
+
+def _scripted(module: torch.nn.Module) -> bytes:
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
+        torch.jit.save(torch.jit.script(module), content)
+    return content.getvalue()
+
+
 def pickled(marker: Path) -> bytes:
     """A TorchScript archive whose data is a pickle that runs a command."""
 
@@ -87,10 +164,10 @@ def pickled(marker: Path) -> bytes:
             return os.system, (f"touch {marker}",)
 
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps(Attack(), protocol=2))
-        archive.writestr("archive/constants.pkl", pickle.dumps(Attack(), protocol=2))
-        archive.writestr("archive/version", b"3\n")
+    with zipfile.ZipFile(content, "w") as made:
+        made.writestr("archive/data.pkl", pickle.dumps(Attack(), protocol=2))
+        made.writestr("archive/constants.pkl", pickle.dumps(Attack(), protocol=2))
+        made.writestr("archive/version", b"3\n")
     return content.getvalue()
 
 

@@ -1,64 +1,80 @@
-"""Zips that unpack to harm."""
+"""Zips that unpack to harm; each is an ordinary bundle but for one thing."""
 
-import struct
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from lnsdk.bundle import METADATA
 
 HUGE = 1 << 28
 """Bytes that a bomb unpacks to: a quarter of a gigabyte of zeros from 260 kB."""
 
 
-def bomb(bundle: Path, path: Path) -> Path:
-    """One file that grows a thousandfold."""
+@contextmanager
+def ordinary(bundle: Path, path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip of the bundle, to which something is added."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(bundle / METADATA, METADATA)
-        with archive.open("models/image.onnx", "w") as file:
-            for _ in range(HUGE >> 20):
-                file.write(bytes(1 << 20))
-    return path
-
-
-def many(bundle: Path, path: Path) -> Path:
-    """More files than a bundle may hold."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(bundle / METADATA, METADATA)
-        for number in range(1001):
-            archive.writestr(f"docs/{number}", b"")
-    return path
-
-
-def overlapping(bundle: Path, path: Path) -> Path:
-    """Two entries of the directory that share the same bytes, of which a bomb can be built without any ratio."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(bundle / METADATA, METADATA)
-        archive.writestr("models/image.onnx", b"first")
-        archive.writestr("models/other.onnx", b"other")
-        first, other = archive.getinfo("models/image.onnx"), archive.getinfo("models/other.onnx")
-        other.header_offset = first.header_offset
-    return path
-
-
-def lying(bundle: Path, path: Path) -> Path:
-    """A directory that gives a file a larger size than it has."""
-    with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(bundle.rglob("*")):
             if file.is_file():
                 archive.write(file, str(file.relative_to(bundle)))
-    content = bytearray(path.read_bytes())
-    entry = content.rindex(b"PK\x01\x02")
-    content[entry + 20 : entry + 28] = struct.pack("<II", 0xFFFFFF00, 0xFFFFFF00)  # compressed, unpacked
-    path.write_bytes(content)
-    return path
+        yield archive
 
 
-def climbing(bundle: Path, path: Path) -> Path:
+def bomb(bundle: Path, path: Path) -> None:
+    """One file that grows a thousandfold."""
+    with ordinary(bundle, path) as archive, archive.open("docs/bomb", "w") as file:
+        for _ in range(HUGE >> 20):
+            file.write(bytes(1 << 20))
+
+
+def many(bundle: Path, path: Path) -> None:
+    """More files than a bundle may hold."""
+    with ordinary(bundle, path) as archive:
+        for number in range(1001):
+            archive.writestr(f"docs/{number}", b"")
+
+
+def overlapping(bundle: Path, path: Path) -> None:
+    """Two entries of the directory that share the same bytes, of which a bomb can be built without any ratio."""
+    with ordinary(bundle, path) as archive:
+        first, second = archive.getinfo("models/image.onnx"), archive.getinfo("models/head.onnx")
+        second.header_offset = first.header_offset
+
+
+def lying(bundle: Path, path: Path) -> None:
+    """A directory that gives a file another size than it has."""
+    with ordinary(bundle, path) as archive:
+        entry = archive.getinfo("models/image.onnx")
+        entry.file_size = 0xFFFFFF00
+
+
+def climbing(bundle: Path, path: Path) -> None:
     """A file that lands outside the folder it is unpacked to."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(bundle / METADATA, METADATA)
+    with ordinary(bundle, path) as archive:
         archive.writestr("../../evil", b"")
-    return path
 
 
-ZIPS = {make.__name__: make for make in (bomb, many, overlapping, lying, climbing)}
+def squeezed(bundle: Path, path: Path) -> None:
+    """A file in a compression whose reader takes its memory from the archive."""
+    with ordinary(bundle, path) as archive:
+        archive.writestr("docs/squeezed", bytes(100), zipfile.ZIP_LZMA)
+
+
+def from_the_future(bundle: Path, path: Path) -> None:
+    """A directory that asks for a version of the format that there is not."""
+    with ordinary(bundle, path):
+        pass
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(content)
+
+
+ZIPS: list[tuple[Callable[[Path, Path], None], str, str]] = [
+    (bomb, "bundle-size", r"docs/bomb unpacks to 268435456 bytes from \d+, which no model does"),
+    (many, "bundle-size", r"holds \d+ files; at most 1000"),
+    (overlapping, "bundle-hash", r"models/(image|head)\.onnx is damaged|differ"),
+    (lying, "bundle-size", r"models/image\.onnx unpacks to 4294967040 bytes"),
+    (climbing, "bundle-path", "names a file outside itself"),
+    (squeezed, "bundle-file", "docs/squeezed is compressed otherwise than by deflate"),
+    (from_the_future, "bundle-missing", "is neither a bundle folder nor a zip of one"),
+]
+"""What makes one, and the reason and message with which it is refused."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lnsdk import Detector
+from lnsdk import BackendUnavailable, Detector
 from lnsdk.bundle import Bundle, read_bundle
 from lnsdk.pipelines import choice
 from lnsdk.pipelines.choice import Decision, _fastest, automatic
-from lnsdk.verification import VerificationCase
+from lnsdk.verification import EngineChoice, VerificationCase
 from lnsdk.volume import Volume
 from tests.toy_bundle import phantom
 
@@ -36,6 +36,13 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lnsdk.verification.simulated_cases", cases)
 
 
+ONNX, OPENVINO, INT8 = (
+    Decision("onnx", "cpu", "fp32"),
+    Decision("openvino", "cpu", "fp32"),
+    Decision("openvino", "cpu", "int8"),
+)
+
+
 def kept(folder: Path) -> list[Path]:
     return list((folder / "cache/lnsdk").glob("engine-*.json"))
 
@@ -45,7 +52,7 @@ def test_the_fastest_is_measured_and_kept(bundle: Bundle, tmp_path: Path, monkey
     (file,) = kept(tmp_path)
     content = json.loads(file.read_text())
     assert content["decision"] == decision._asdict()
-    assert {"onnx fp32", "openvino fp32"} <= content["milliseconds"].keys()
+    assert {"onnx cpu fp32", "openvino cpu fp32"} <= content["milliseconds"].keys()
     assert all(time > 0 for time in content["milliseconds"].values())
 
     def refuse(*_: object) -> None:
@@ -60,7 +67,7 @@ def test_the_fastest_is_measured_and_kept(bundle: Bundle, tmp_path: Path, monkey
 
 
 def test_a_detector_takes_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_measure", lambda *_: {"onnx fp32": 10.0, "openvino fp32": 5.0})
+    monkeypatch.setattr(choice, "_measure", lambda *_: {EngineChoice(*ONNX): 10.0, EngineChoice(*OPENVINO): 5.0})
     provenance = Detector(bundle, threads=1).provenance
     assert (provenance.backend, provenance.precision) == ("openvino", "fp32")
 
@@ -69,9 +76,9 @@ def test_one_that_the_gate_refuses_is_not_timed(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lnsdk.verification.gate.Detector", _blind_with_openvino)
-    assert automatic(bundle, "auto", "auto", 1) == Decision("onnx", "fp32")
+    assert automatic(bundle, "auto", "auto", 1) == ONNX
     (file,) = kept(tmp_path)
-    assert list(json.loads(file.read_text())["milliseconds"]) == ["onnx fp32"]
+    assert list(json.loads(file.read_text())["milliseconds"]) == ["onnx cpu fp32"]
 
 
 def _blind_with_openvino(
@@ -83,33 +90,63 @@ def _blind_with_openvino(
 @pytest.mark.parametrize(
     ("milliseconds", "expected"),
     [
-        ({"onnx fp32": 10.0}, Decision("onnx", "fp32")),
-        ({"onnx fp32": 10.0, "openvino fp32": 9.8}, Decision("onnx", "fp32")),
-        ({"onnx fp32": 10.0, "openvino fp32": 9.0, "openvino int8": 5.0}, Decision("openvino", "int8")),
-        ({"onnx fp32": 10.0, "openvino fp32": 12.0}, Decision("onnx", "fp32")),
+        ({ONNX: 10.0}, ONNX),
+        ({ONNX: 10.0, OPENVINO: 9.8}, ONNX),
+        ({ONNX: 10.0, OPENVINO: 9.0, INT8: 5.0}, INT8),
+        ({ONNX: 10.0, OPENVINO: 12.0}, ONNX),
     ],
 )
-def test_noise_is_no_gain(milliseconds: dict[str, float], expected: Decision) -> None:
-    assert _fastest(milliseconds) == expected
+def test_noise_is_no_gain(milliseconds: dict[Decision, float], expected: Decision) -> None:
+    assert _fastest({EngineChoice(*engine): time for engine, time in milliseconds.items()}) == expected
 
 
 def test_a_model_that_finds_nothing_keeps_the_reference(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     water = VerificationCase("water", Volume(np.zeros((9, 90, 100), np.int16), np.diag([1.0, 1.0, 2.0, 1.0])))
     monkeypatch.setattr("lnsdk.verification.simulated_cases", lambda count: [water] * count)
-    assert automatic(bundle, "auto", "auto", 1) == Decision("onnx", "fp32")
+    assert automatic(bundle, "auto", "auto", 1) == ONNX
 
 
 def test_a_variable_names_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(choice.VARIABLE, "openvino")
-    assert automatic(bundle, "auto", "auto", None) == Decision("openvino", "fp32")
+    assert automatic(bundle, "auto", "auto", None) == Decision("openvino", "auto", "fp32")
+    assert automatic(bundle, "cuda", "auto", None) == Decision("torchscript", "cuda", "fp32")
     assert Detector(bundle).provenance.backend == "openvino"
+
+
+def test_a_variable_that_names_nothing_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.VARIABLE, "abacus")
+    with pytest.raises(BackendUnavailable, match="LNSDK_BACKEND is 'abacus'; it must be auto, onnx, openvino"):
+        Detector(bundle)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_precision_finds_the_engine_that_has_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    only = [EngineChoice("openvino", "cpu", precision)]
+    monkeypatch.setattr("lnsdk.verification.choices", lambda *_: only)
+    assert automatic(bundle, "auto", precision, 1) == Decision("openvino", "cpu", precision)
+
+
+def test_a_precision_that_no_engine_has_is_told(bundle: Bundle) -> None:
+    with pytest.raises(BackendUnavailable, match=r"no engine of this CPU can be used .*none computes in fp16"):
+        automatic(bundle, "auto", "fp16", 1)
+    with pytest.raises(BackendUnavailable, match=r"openvino cpu int8: the bundle has no models/image\.int8\.onnx"):
+        automatic(bundle, "auto", "int8", 1)
 
 
 def test_an_only_engine_needs_no_measurement(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lnsdk.backends.openvino.find_spec", lambda name: None)
-    assert automatic(bundle, "auto", "auto", None) == Decision("onnx", "fp32")
-    assert automatic(bundle, "cuda", "auto", None) == Decision("torchscript", "fp32")
+    assert automatic(bundle, "auto", "auto", None) == ONNX
     assert not kept(tmp_path)
+
+
+def test_a_broken_engine_is_no_choice(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise BackendUnavailable("openvino: libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("lnsdk.backends.openvino._openvino", broken)
+    assert automatic(bundle, "auto", "auto", None) == ONNX
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"situation": 1, "decision": {}}'])
@@ -120,6 +157,6 @@ def test_a_damaged_decision_is_made_again(
     (file,) = kept(tmp_path)
     file.write_text(content)
     monkeypatch.setattr(choice, "_decided", {})
-    monkeypatch.setattr(choice, "_measure", lambda *_: {"onnx fp32": 10.0})
-    assert automatic(bundle, "auto", "auto", 1) == Decision("onnx", "fp32")
-    assert json.loads(file.read_text())["milliseconds"] == {"onnx fp32": 10.0}
+    monkeypatch.setattr(choice, "_measure", lambda *_: {EngineChoice(*ONNX): 10.0})
+    assert automatic(bundle, "auto", "auto", 1) == ONNX
+    assert json.loads(file.read_text())["milliseconds"] == {"onnx cpu fp32": 10.0}

@@ -120,7 +120,7 @@ class Session(ABC):
 
         Raises
         ------
-        BackendUnavailable
+        PrecisionError
             Naming the precision that was found.
         """
 
@@ -187,6 +187,10 @@ class Backend(Protocol):
         InputError
             If the graph cannot be loaded, or is not what its signature says.
         """
+
+
+class PrecisionError(BackendUnavailable):
+    """An engine would compute, or did compute, in another precision than was asked for."""
 
 
 def check_offered(backend: Backend, device: str, precision: str) -> None:

@@ -3,18 +3,28 @@
 import json
 import os
 import re
-import shutil
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import FILES, Graph, Session, Shape, Signature, Tensors, check_offered, check_signature
+from lnsdk.backends.base import (
+    FILES,
+    Graph,
+    PrecisionError,
+    Session,
+    Shape,
+    Signature,
+    Tensors,
+    check_offered,
+    check_signature,
+)
+from lnsdk.backends.forks import abandon_in_children
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.threads import available_cores
 
@@ -52,13 +62,12 @@ class OnnxBackend:
         return str(_runtime().__version__)
 
     def device(self, device: str) -> str:
-        """Return the device to use; ``"auto"`` is CUDA where ONNX Runtime's GPU package is installed."""
-        has_gpu = device != "cpu" and CUDA in _runtime().get_available_providers()
-        if device == "cuda" and not has_gpu:
+        """Return ``"cpu"`` unless CUDA is asked for, which ONNX Runtime's GPU package has."""
+        if device == "cuda" and CUDA not in _runtime().get_available_providers():
             raise BackendUnavailable(
                 f"onnx: this ONNX Runtime has no CUDA; install it with `{INSTALL_GPU}`, or use device='cpu'"
             )
-        return "cuda" if has_gpu else "cpu"
+        return "cuda" if device == "cuda" else "cpu"
 
     def precisions(self, device: str) -> tuple[str, ...]:
         """Return `PRECISIONS` of the device."""
@@ -76,49 +85,54 @@ class _OnnxSession(Session):
         self._device = device
         self._precision = precision
         self._threads = threads
-        self._open(profiled=precision != "fp32")
+        self._profile = None if precision == "fp32" else TemporaryDirectory(prefix="lnsdk-")
+        self._engine = self._open()
         check_signature(graph, _signature(graph, self._engine))
+        abandon_in_children(self)
 
     def check_precision(self) -> None:
         """Look at what the first run was computed in."""
-        if self._precision != "fp32":
-            types = _layer_types(Path(self._engine.end_profiling()))
-            if set(types) - {"float16"}:
-                raise BackendUnavailable(
-                    f"onnx: graph {self.graph.name!r} was to run in {self._precision}, but its layers ran in "
-                    f"{' and '.join(sorted(set(types)))}; export the bundle's {FILES[self._precision]} files again"
-                )
+        if self._profile is None:
+            return
+        types = _layer_types(Path(self._engine.end_profiling()))
+        self._profile.cleanup()
+        self._profile = None
+        if set(types) - {"float16"}:
+            raise PrecisionError(
+                f"onnx: graph {self.graph.name!r} was to run in {self._precision}, but its layers ran in "
+                f"{' and '.join(sorted(set(types)))}; export the bundle's {FILES[self._precision]} files again"
+            )
 
-    def _open(self, profiled: bool = False) -> None:
+    def abandon(self) -> object:
+        """Give the engine away; the next run loads another."""
+        engine, self._engine = self._engine, None
+        return engine
+
+    def _open(self) -> Any:
         runtime = _runtime()
         content = self.graph.read(FILES[self._precision])
-        options, providers = _options(runtime, self._threads), PROVIDERS[self._device]
-        if profiled:
+        options = _options(runtime, self._threads)
+        if self._profile is not None:
             options.enable_profiling = True
-            options.profile_file_prefix = str(Path(mkdtemp(prefix="lnsdk-"), self.graph.name))
+            options.profile_file_prefix = str(Path(self._profile.name, "run"))
         try:
-            self._engine = runtime.InferenceSession(content, options, providers=providers)
+            engine = runtime.InferenceSession(content, options, providers=PROVIDERS[self._device])
         except _load_errors(runtime) as error:
             reason = str(error).splitlines()[0]
             raise InputError("bundle-graph", f"ONNX Runtime cannot load graph {self.graph.name!r}: {reason}") from error
-        if self._device == "cuda" and CUDA not in self._engine.get_providers():
+        if self._device == "cuda" and CUDA not in engine.get_providers():
             raise BackendUnavailable(
                 "onnx: CUDA cannot be used (ONNX Runtime fell back to the CPU); check the driver and its CUDA "
                 "libraries, or use device='cpu'"
             )
-        self._engine.disable_fallback()
-        self._process = os.getpid()
+        engine.disable_fallback()
+        return engine
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
-        if os.getpid() != self._process:
-            # A fork copies the session but none of its threads, so running it (or deleting it) would wait forever.
-            _LOST_IN_FORK.append(self._engine)
-            self._open()
+        if self._engine is None:
+            self._engine = self._open()
         names = list(self.graph.signature.outputs)
         return dict(zip(names, self._engine.run(names, dict(inputs)), strict=True))
-
-
-_LOST_IN_FORK: list[object] = []
 
 
 def _runtime() -> ModuleType:
@@ -137,14 +151,14 @@ def _options(runtime: Any, threads: int | None) -> Any:
     options.inter_op_num_threads = 1
     # The graphs of a pipeline take turns: threads of one that spin while they wait would hold the cores of the next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was looked through, and nothing else
     options.log_severity_level = 3
     return options
 
 
 def _layer_types(profile: Path) -> list[str]:
-    """Element types of what each convolution and matrix product of a run read; the profile is removed."""
+    """Element types of what each convolution and matrix product of a run read."""
     events = json.loads(profile.read_bytes())
-    shutil.rmtree(profile.parent)
     nodes = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
     return [next(iter(node["input_type_shape"][0])) for node in nodes if HEAVY.search(node["op_name"])]
 

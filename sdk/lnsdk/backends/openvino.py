@@ -1,6 +1,5 @@
 """OpenVINO on the CPU: the bundle's ONNX graphs in float32, in bfloat16 on CPUs that have it, or quantized."""
 
-import os
 from collections import deque
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,7 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import FILES, Graph, Session, Shape, Signature, Tensors, check_offered, check_signature
+from lnsdk.backends.base import (
+    FILES,
+    Graph,
+    PrecisionError,
+    Session,
+    Shape,
+    Signature,
+    Tensors,
+    check_offered,
+    check_signature,
+)
+from lnsdk.backends.forks import abandon_in_children
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.threads import available_cores
 
@@ -18,6 +28,9 @@ INSTALL = "pip install 'lnsdk[openvino]'"
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's name of the precision for what is not quantized."""
+
+HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+"""OpenVINO's names of the layers whose precision counts."""
 
 LAYERS = {"fp32": ("f32",), "bf16": ("bf16",), "int8": ("i8", "u8")}
 """What OpenVINO calls the precision in which its convolutions run."""
@@ -48,7 +61,10 @@ class OpenVinoBackend:
 
     def precisions(self, device: str) -> tuple[str, ...]:
         """Return ``"fp32"`` and ``"int8"``, and ``"bf16"`` where the CPU has instructions for it."""
-        capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        try:
+            capabilities = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        except RuntimeError as error:  # its plugin for CPUs cannot be loaded
+            raise BackendUnavailable(f"openvino: {_reason(error)}; install it again with `{INSTALL}`") from error
         return tuple(name for name in HINTS if name != "bf16" or "BF16" in capabilities)
 
     def open(self, graph: Graph, device: str, precision: str, threads: int | None) -> Session:
@@ -60,36 +76,54 @@ class OpenVinoBackend:
 class _OpenVinoSession(Session):
     def __init__(self, graph: Graph, precision: str, threads: int | None) -> None:
         super().__init__(graph)
-        self._process = os.getpid()
-        content = graph.read(FILES[precision])
+        self._precision = precision
+        self._threads = threads
+        self._engine: _Compiled | None = self._open()
+        abandon_in_children(self)
+
+    def abandon(self) -> object:
+        """Give the engine away; the next run loads another."""
+        engine, self._engine = self._engine, None
+        return engine
+
+    def _open(self) -> "_Compiled":
+        content = self.graph.read(FILES[self._precision])
         try:
             core = _openvino().Core()
             model = core.read_model(content)
-            check_signature(graph, _signature(graph, model))
-            self._engine = core.compile_model(model, "CPU", _options(precision, threads))
+            check_signature(self.graph, _signature(self.graph, model))
+            compiled = core.compile_model(model, "CPU", _options(self._precision, self._threads))
         except RuntimeError as error:
-            raise InputError("bundle-graph", f"OpenVINO cannot load graph {graph.name!r}: {_reason(error)}") from error
-        _check_precision(graph.name, precision, self._engine)
-        self._used = [tensor.any_name for tensor in self._engine.inputs]  # an input that nothing reads is dropped
-        self._idle: deque[Any] = deque()
+            raise InputError(
+                "bundle-graph", f"OpenVINO cannot load graph {self.graph.name!r}: {_reason(error)}"
+            ) from error
+        _check_precision(self.graph.name, self._precision, compiled)
+        return _Compiled(compiled)
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
-        if os.getpid() != self._process:
-            raise BackendUnavailable(
-                "openvino: this process was forked after the network was loaded, which OpenVINO's threads do not "
-                "survive; load it in each process, start processes with 'spawn', or use backend='onnx'"
-            )
-        request = self._request()
-        outputs = request.infer({name: inputs[name] for name in self._used}, share_inputs=True)
-        self._idle.append(request)
+        if self._engine is None:
+            self._engine = self._open()
+        outputs = self._engine.run(inputs)
         return {name: outputs[name] for name in self.graph.signature.outputs}
 
-    def _request(self) -> Any:
-        """One that no other thread uses: each has buffers of its own."""
+
+class _Compiled:
+    """A compiled model with requests for the threads that run it at once."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._used = [tensor.any_name for tensor in model.inputs]  # an input that nothing reads is dropped
+        self._idle: deque[Any] = deque(maxlen=available_cores())
+
+    def run(self, inputs: Tensors) -> Any:
+        """Run it with a request that no other thread uses: each has buffers of its own."""
         try:
-            return self._idle.pop()
+            request = self._idle.pop()
         except IndexError:
-            return self._engine.create_infer_request()
+            request = self._model.create_infer_request()
+        outputs = request.infer({name: inputs[name] for name in self._used}, share_inputs=True)
+        self._idle.append(request)
+        return outputs
 
 
 def _openvino() -> ModuleType:
@@ -108,15 +142,17 @@ def _options(precision: str, threads: int | None) -> dict[str, str]:
     }
 
 
-def _check_precision(graph: str, precision: str, engine: Any) -> None:
-    """Refuse an engine whose convolutions and matrix products do not run in what was asked for."""
-    layers = [operation.get_rt_info() for operation in engine.get_runtime_model().get_ops()]
-    heavy = [layer for layer in layers if _text(layer["layerType"]) in ("Convolution", "FullyConnected", "MatMul")]
-    found = [_text(layer["runtimePrecision"]) for layer in heavy]
-    right = [name in LAYERS[precision] for name in found]
-    if heavy and not (any(right) if precision == "int8" else all(right)):
+def _check_precision(graph: str, precision: str, model: Any) -> None:
+    """Refuse a model whose convolutions and matrix products do not run in what was asked for.
+
+    Of a quantized one, most must: the first and the last layers stay in float32.
+    """
+    layers = [operation.get_rt_info() for operation in model.get_runtime_model().get_ops()]
+    found = [_text(layer["runtimePrecision"]) for layer in layers if _text(layer["layerType"]) in HEAVY]
+    right = sum(name in LAYERS[precision] for name in found)
+    if found and (2 * right < len(found) if precision == "int8" else right < len(found)):
         kinds = ", ".join(sorted(set(found)))
-        raise BackendUnavailable(f"openvino: graph {graph!r} was to run in {precision}, but its layers run in {kinds}")
+        raise PrecisionError(f"openvino: graph {graph!r} was to run in {precision}, but its layers run in {kinds}")
 
 
 def _text(value: Any) -> str:
@@ -125,7 +161,7 @@ def _text(value: Any) -> str:
 
 def _reason(error: RuntimeError) -> str:
     """The last line of OpenVINO's report: those before say where in its sources it was."""
-    return [line for line in str(error).splitlines() if line.strip()][-1].strip()
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _signature(graph: Graph, model: Any) -> Signature:

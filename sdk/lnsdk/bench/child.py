@@ -4,7 +4,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+from lnsdk.bench.arrays import read_array
+from lnsdk.volume import Volume
 
 
 def main() -> None:
@@ -13,7 +15,7 @@ def main() -> None:
     from lnsdk.pipelines.detector import Detector
 
     engine = (request["bundle"], request["backend"], request["device"], request["precision"], request["threads"])
-    detector = Detector(*engine, threshold=request["threshold"])
+    detector = Detector(*engine)
     load = time.time() - request["started"]
     source = _source(Path(request["ct"]))
     seconds, stages = [], []
@@ -36,26 +38,18 @@ def main() -> None:
     print(json.dumps(measured))
 
 
-def _source(ct: Path) -> Any:
+def _source(ct: Path) -> Path | Volume:
     """A path for `lnsdk.read`, or the volume of an array file."""
-    if ct.suffix != ".npz":
-        return ct
-    import numpy as np
-
-    from lnsdk.volume import Volume
-
-    with np.load(ct, allow_pickle=False) as content:
-        return Volume(content["voxels"], content["affine"])
+    return read_array(ct) if ct.suffix == ".npz" else ct
 
 
 def _peak_bytes() -> int:
     """Most memory that this process has held; 0 where the system does not say."""
     try:
-        import resource
-    except ImportError:  # Windows
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # not Linux
         return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 if __name__ == "__main__":

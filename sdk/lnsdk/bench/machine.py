@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,8 @@ def facts() -> dict[str, Any]:
     }
 
 
-def describe() -> str:
-    """Say the same in one line."""
-    found = facts()
+def describe(found: Mapping[str, Any]) -> str:
+    """Say `facts` in one line."""
     memory = f", {found['memory_bytes'] / 2**30:.0f} GiB" if found["memory_bytes"] else ""
     gpus = "".join(f", {gpu}" for gpu in found["gpus"])
     return (
@@ -63,5 +63,8 @@ def _gpus() -> list[str]:
     if tool is None:
         return []
     query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
-    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True)
+    except (subprocess.SubprocessError, OSError):  # a driver that does not answer
+        return []
+    return done.stdout.strip().splitlines()

@@ -77,7 +77,7 @@ class Failure:
 
 
 def measure(
-    bundle: Path, engine: EngineChoice, ct: Path, repeats: int, threads: int | None, threshold: float | None = None
+    bundle: Path, engine: EngineChoice, name: str, ct: Path, repeats: int, threads: int | None
 ) -> Timing | Failure:
     """Time an engine on a CT in a new process.
 
@@ -87,14 +87,14 @@ def measure(
         The model.
     engine : EngineChoice
         Which.
+    name : str
+        Of the CT, for the report.
     ct : Path
-        What `lnsdk.read` takes, or an ``.npz`` file with ``voxels`` (z, y, x) in HU and ``affine``.
+        What `lnsdk.read` takes, or an array file (`lnsdk.bench.arrays`), whose reading is not timed.
     repeats : int
         Warm calls, at least 1.
     threads : int or None
         CPU threads.
-    threshold : float, optional
-        Score from which lesions are reported.
 
     Returns
     -------
@@ -106,7 +106,6 @@ def measure(
         "device": engine.device,
         "precision": engine.precision,
         "threads": threads,
-        "threshold": threshold,
         "ct": str(ct),
         "repeats": repeats,
         "started": time.time(),
@@ -117,11 +116,11 @@ def measure(
             command, input=json.dumps(request), capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired:
-        return Failure(engine, ct.name, f"gave no result in {TIMEOUT:.0f} seconds")
+        return Failure(engine, name, f"gave no result in {TIMEOUT:.0f} seconds")
     if done.returncode != 0:
-        return Failure(engine, ct.name, _last_line(done.stderr) or f"ended with exit code {done.returncode}")
+        return Failure(engine, name, _last_line(done.stderr) or f"ended with exit code {done.returncode}")
     found = json.loads(done.stdout.splitlines()[-1])
-    return Timing(engine, ct.name, **{**found, "warm": tuple(found["warm"])})
+    return Timing(engine, name, **{**found, "warm": tuple(found["warm"])})
 
 
 def _last_line(text: str) -> str:

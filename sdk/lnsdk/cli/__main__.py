@@ -70,14 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Messages(logging.Handler):
+    """Writes the library's messages, of which there are few, to standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"lnsdk: {record.getMessage()}", file=sys.stderr)
+
+
 def _show_messages() -> None:
-    """Let the library's messages, of which there are few, go to standard error."""
     logger = logging.getLogger("lnsdk")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("lnsdk: %(message)s"))
-        logger.addHandler(handler)
+    if not any(isinstance(handler, _Messages) for handler in logger.handlers):
+        logger.addHandler(_Messages())
         logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def _help() -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lnsdk.cli.console import command_parser, natural, output_folder, positive, progress_bar, writing
 from lnsdk.cli.engines import BACKENDS, PRECISIONS
+from lnsdk.cli.verification_report import gate_table, show_report
+from lnsdk.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from lnsdk.bench.measure import Failure, Timing
@@ -29,69 +32,76 @@ def main(arguments: Sequence[str]) -> int:
     from lnsdk.bench.measure import Failure
     from lnsdk.bench.report import to_markdown
     from lnsdk.bundle import DEFAULT_BUNDLE, read_bundle
+    from lnsdk.verification import choices
 
     folder = output_folder(options.output)
     path = options.bundle or DEFAULT_BUNDLE
     bundle = read_bundle(path)
-    engines, missing = _engines(bundle, options.backend or (), options.precision or (), options.device)
+    found = choices(bundle, options.backend or (), options.precision or (), options.device)
+    engines = [choice for choice in found if choice.missing is None]
+    missing = {str(choice): choice.missing for choice in found if choice.missing is not None}
+    if not engines:
+        raise BackendUnavailable("; ".join(f"{engine}: {reason}" for engine, reason in missing.items()))
+    facts = machine.facts()
     with TemporaryDirectory() as scratch:
-        cts = options.ct or [_simulated(Path(scratch))]
+        cts = _named(options.ct) or {"simulated CT": _simulated(Path(scratch))}
         results = _time(path, engines, cts, options.repeats, options.threads)
-        report = None if options.no_gate else _verify(bundle, engines, options)
-    text = f"# {bundle.name} on this machine\n\n{machine.describe()}\n\n{to_markdown(results)}"
+    text = f"# {bundle.name} on this machine\n\n{machine.describe(facts)}\n\n{to_markdown(results)}"
     document = {
         "model": {"name": bundle.name, "sha256": bundle.sha256},
-        "machine": machine.facts(),
+        "machine": facts,
         "timings": [asdict(result) for result in results],
-        "gate": None if report is None else report.to_dict(),
         "missing": missing,
+        "gate": None,
     }
     _write(folder, document, text)
     print(text)
+    report = None if options.no_gate else _verify(bundle, engines, options)
     _show(report, missing)
+    if report is not None:
+        _write(folder, document | {"gate": report.to_dict()}, f"{text}\n{gate_table(report)}")
     print(f"written to {folder}: {DOCUMENT}, {TABLE}")
     failed = any(isinstance(result, Failure) for result in results)
     return 1 if failed or (report is not None and not report.passed) else 0
 
 
-def _engines(
-    bundle: Bundle, backends: Sequence[str], precisions: Sequence[str], device: str
-) -> tuple[list[EngineChoice], dict[str, str]]:
-    """Those that can be used, and why the others cannot."""
-    from lnsdk.verification import choices
-
-    found = choices(bundle, backends, precisions, device)
-    usable = [choice for choice in found if choice.missing is None]
-    return usable, {str(choice): choice.missing for choice in found if choice.missing is not None}
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Number CTs, whose files may be named after patients."""
+    return {f"CT {number}": path for number, path in enumerate(paths, start=1)}
 
 
 def _time(
-    bundle: Path, engines: Sequence[EngineChoice], cts: Sequence[Path], repeats: int, threads: int | None
+    bundle: Path, engines: Sequence[EngineChoice], cts: Mapping[str, Path], repeats: int, threads: int | None
 ) -> list[Timing | Failure]:
-    """One engine after the other, so that none disturbs another."""
+    """One engine after the other, so that none disturbs another; the first run of all is not counted."""
     from lnsdk.bench.measure import measure
 
     results: list[Timing | Failure] = []
     with progress_bar("timing") as progress:
-        for ct in cts:
+        for name, ct in cts.items():
+            measure(bundle, engines[0], name, ct, 1, threads)  # afterwards the files are in the system's memory
             for engine in engines:
                 progress(len(results), len(cts) * len(engines))
-                results.append(measure(bundle, engine, ct, repeats, threads))
+                results.append(measure(bundle, engine, name, ct, repeats, threads))
     return results
 
 
-def _verify(bundle: Bundle, engines: Sequence[EngineChoice], options: Any) -> Report:
-    from itertools import chain
+def _verify(bundle: Bundle, engines: Sequence[EngineChoice], options: Any) -> Report | None:
+    """Let the gate look at the engines, where there is one besides the reference."""
+    from lnsdk.bench.arrays import read_array
+    from lnsdk.verification import REFERENCE, VerificationCase, recorded_cases, simulated_cases, verify
 
-    from lnsdk.verification import recorded_case, simulated_cases, verify
-
-    cts = (recorded_case(path) for path in options.ct if path.suffix != ".npz")
-    return verify(bundle, engines, chain(cts, simulated_cases(options.simulated)), options.threads)
+    if list(engines) == [REFERENCE]:
+        return None
+    arrays = [path for path in options.ct if path.suffix == ".npz"]
+    cts = recorded_cases(path for path in options.ct if path not in arrays)
+    more = (VerificationCase(f"array {number}", read_array(path)) for number, path in enumerate(arrays, start=1))
+    return verify(bundle, engines, chain(cts, more, simulated_cases(options.simulated)), options.threads)
 
 
 def _simulated(folder: Path) -> Path:
     """A phantom CT of an ordinary size in an array file."""
-    from lnsdk.bench.phantom import write_phantom
+    from lnsdk.bench.arrays import write_phantom
 
     return write_phantom(folder / "simulated.npz")
 
@@ -102,10 +112,8 @@ def _write(folder: Path, document: Any, text: str) -> None:
         (folder / TABLE).write_text(text, encoding="utf-8")
 
 
-def _show(report: Report | None, missing: dict[str, str]) -> None:
+def _show(report: Report | None, missing: Mapping[str, str]) -> None:
     from rich.console import Console
-
-    from lnsdk.cli.verification_report import show_report
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     if report is not None:

@@ -7,6 +7,9 @@ from lnsdk.cli.console import positive
 BACKENDS = ("onnx", "openvino", "torchscript", "tensorrt", "tensorrt-lean")
 """Names of `lnsdk.backends.BACKENDS`, which is not imported for ``--help``."""
 
+SIMULATED = 12
+"""That of `lnsdk.verification`, which is not imported for ``--help``."""
+
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 """What a network may compute in."""
 
@@ -17,7 +20,7 @@ def add_engine_options(parser: ArgumentParser) -> None:
         "--backend",
         choices=["auto", *BACKENDS],
         default="auto",
-        help="engine (default: auto, that is onnx, or torchscript with --device cuda)",
+        help="engine (default: auto, the fastest on this CPU that finds the same, or torchscript with --device cuda)",
     )
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where it runs (default: auto)"
@@ -27,6 +30,6 @@ def add_engine_options(parser: ArgumentParser) -> None:
         choices=["auto", *PRECISIONS],
         default="auto",
         help="what it computes in: bf16 with openvino on CPUs that have it, fp16 on GPUs, int8 with openvino, the last "
-        "two with bundles that hold such graphs (default: auto, that is fp32)",
+        "two with bundles that hold such graphs (default: auto: fp32, or what the engine auto is fastest in)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: one per core)")

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lnsdk.cli.console import command_parser, exporter, natural, score, trainers
+from lnsdk.cli.engines import SIMULATED
 from lnsdk.errors import InputError
 
 
@@ -38,10 +39,10 @@ def _lower(options: Namespace, parser: ArgumentParser) -> int:
 
     from lnsdk.bundle import read_bundle
     from lnsdk.cli.verification_report import show_report
-    from lnsdk.verification import ParityError, recorded_case
+    from lnsdk.verification import ParityError, recorded_cases
 
     module = exporter("precisions")
-    cases = [recorded_case(path) for path in options.verify_on]
+    cases = list(recorded_cases(options.verify_on))
     try:
         report = module.add_precisions(
             read_bundle(options.bundle), options.output, options.precision, cases, options.simulated
@@ -50,6 +51,10 @@ def _lower(options: Namespace, parser: ArgumentParser) -> int:
         print(f"lnsdk: the gate refused: {error}", file=sys.stderr)
         return 1
     show_report(report, Console(highlight=False, soft_wrap=True, markup=False))
+    for precision in set(options.precision) - set(report.compared):
+        print(
+            f"{precision} was not compared: no engine of this machine computes in it; run lnsdk verify where one does"
+        )
     print(f"written to {options.output}; what the gate found is in {module.REPORT}")
     return 0
 
@@ -150,8 +155,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--simulated",
         type=natural,
-        default=12,
+        default=SIMULATED,
         metavar="N",
-        help="simulated CTs that the gate compares precisions on besides (default: 12)",
+        help=f"simulated CTs that the gate compares precisions on besides; int8 needs them (default: {SIMULATED})",
     )
     return parser

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from lnsdk.verification import Report, Row
 
+COLUMNS = ("engine", "", "matched", "alone", "voxel", "score", "sensitivity")
+
 LEGEND = """\
 matched: lesions of the reference that the engine gave, too
 alone: lesions above the threshold that only one of them gave
@@ -29,24 +31,26 @@ def show_report(report: Report, console: Console) -> None:
             console.print(f"{row.choice} {row.state}: {reason}")
 
 
+def gate_table(report: Report) -> str:
+    """The same in Markdown."""
+    rows = [f"## The same lesions? {_title(report)}", "", f"| {' | '.join(COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|"]
+    rows += [f"| {' | '.join((str(row.choice), row.state, *_figures(row)))} |" for row in report.rows if row.volumes]
+    reasons = [f"- {row.choice} {row.state}: {reason}" for row in report.rows for reason in row.reasons]
+    return "\n".join([*rows, "", LEGEND, *reasons]) + "\n"
+
+
 def _table(report: Report) -> Table:
-    simulated = f", {report.known_lesions} lesions known" if report.known_lesions else ""
-    table = plain_table(
-        f"{report.model.split()[0]}, threshold {report.operating_point:.3f}, {len(report.volumes)} CTs{simulated}",
-        [
-            ("engine", "left"),
-            ("", "left"),
-            ("matched", "right"),
-            ("alone", "right"),
-            ("voxel", "right"),
-            ("score", "right"),
-            ("sensitivity", "right"),
-        ],
-    )
+    sides = ("left", "left", "right", "right", "right", "right", "right")
+    table = plain_table(_title(report), list(zip(COLUMNS, sides, strict=True)))
     for row in report.rows:
         if row.volumes:
             table.add_row(str(row.choice), row.state, *_figures(row))
     return table
+
+
+def _title(report: Report) -> str:
+    known = f", {report.known_lesions} lesions known" if report.known_lesions else ""
+    return f"{report.model.split()[0]}, threshold {report.operating_point:.3f}, {len(report.volumes)} CTs{known}"
 
 
 def _figures(row: Row) -> list[str]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lnsdk.cli.console import command_parser, natural, output_folder, positive, progress_bar, writing
-from lnsdk.cli.engines import BACKENDS, PRECISIONS
+from lnsdk.cli.engines import BACKENDS, PRECISIONS, SIMULATED
 from lnsdk.cli.verification_report import show_report
+from lnsdk.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from lnsdk.pipelines.detector import Progress
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 DOCUMENT = "verification.json"
 """What the command writes."""
 
-SIMULATED = 12
-"""Simulated CTs, about 140 lesions: one more or less found changes the mean sensitivity by less than a point."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns 0 when no engine failed, 1 when one did."""
@@ -30,11 +28,14 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from lnsdk.bundle import read_bundle
-    from lnsdk.verification import choices, verify
+    from lnsdk.verification import REFERENCE, choices, verify
 
     folder = None if options.output is None else output_folder(options.output)
     bundle = read_bundle(options.bundle)
     engines = choices(bundle, options.backend or (), options.precision or (), options.device)
+    if all(choice.missing or choice == REFERENCE for choice in engines):
+        reasons = "; ".join(f"{choice}: {choice.missing}" for choice in engines if choice.missing)
+        raise BackendUnavailable(f"there is no engine to compare with the reference ({reasons or 'it is itself'})")
     with progress_bar("verifying") as progress:
         report = verify(bundle, engines, _cases(options.on, options.simulated, progress), options.threads)
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -48,9 +49,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _cases(paths: Sequence[Path], simulated: int, progress: Progress) -> Iterator[VerificationCase]:
     """Read or make one case after the other, and tell how many are done."""
-    from lnsdk.verification import recorded_case, simulated_cases
+    from lnsdk.verification import recorded_cases, simulated_cases
 
-    for done, case in enumerate(chain(map(recorded_case, paths), simulated_cases(simulated))):
+    for done, case in enumerate(chain(recorded_cases(paths), simulated_cases(simulated))):
         progress(done, len(paths) + simulated)
         yield case
 
@@ -78,7 +79,7 @@ def _parser() -> ArgumentParser:
         type=natural,
         default=SIMULATED,
         metavar="N",
-        help=f"simulated CTs with known lesions to compare on as well (default: {SIMULATED})",
+        help=f"simulated CTs with known lesions to compare on as well, which int8 needs (default: {SIMULATED})",
     )
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, help="engines (default: all)")
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, help="precisions (default: all)")

@@ -139,7 +139,7 @@ class Detector:
         self._threshold = operating_point if threshold is None else threshold
         self._experts = _expert_indices(self._settings.experts, experts)
         if backend == "auto" and device in AUTO:
-            backend, precision = automatic(loaded, device, precision, threads)
+            backend, device, precision = automatic(loaded, device, precision, threads)
         precision = "fp32" if precision == "auto" else precision
         engine = choose(backend, device)
         place = engine.device(device)

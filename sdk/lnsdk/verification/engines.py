@@ -51,30 +51,33 @@ def choices(
     device : str
         ``"cpu"``, ``"cuda"``, or ``"auto"`` for all that an engine can use here.
     """
-    found = [choice for name in backends or BACKENDS for choice in _of_engine(bundle, name, device)]
-    return [choice for choice in found if not precisions or choice.precision in precisions]
+    return [choice for name in backends or BACKENDS for choice in _of_engine(bundle, name, precisions, device)]
 
 
-def _of_engine(bundle: Bundle, name: str, device: str) -> Iterator[EngineChoice]:
-    """Every device and precision of an engine; one line with the reason where it has none here."""
+def _of_engine(bundle: Bundle, name: str, wanted: Sequence[str], device: str) -> Iterator[EngineChoice]:
+    """Every device and wanted precision of an engine; one line with the reason where it cannot be used at all."""
     backend = BACKENDS[name]
     places = ("cpu", "cuda") if device == "auto" else (device,)
-    reasons = {place: backend.why_unavailable() or _why_not_on(backend, place) for place in places}
-    usable = [place for place, reason in reasons.items() if reason is None]
+    offered = {place: _precisions(backend, place) for place in places}
+    usable = {place: found for place, found in offered.items() if not isinstance(found, str)}
     if not usable:
-        place, reason = next(iter(reasons.items()))
-        yield EngineChoice(name, place, "fp32", reason)
-    for place in usable:
-        for precision in backend.precisions(place):
+        place, reason = next(iter(offered.items()))
+        yield EngineChoice(name, place, "fp32", str(reason))
+    for place, precisions in usable.items():
+        for precision in [each for each in precisions if not wanted or each in wanted]:
             yield EngineChoice(name, place, precision, _lacking(bundle, name, precision))
 
 
-def _why_not_on(backend: Backend, device: str) -> str | None:
+def _precisions(backend: Backend, device: str) -> tuple[str, ...] | str:
+    """What an engine computes in on a device, or why it cannot be used there."""
+    reason = backend.why_unavailable()
+    if reason is not None:
+        return reason
     try:
         backend.device(device)
+        return backend.precisions(device)
     except BackendUnavailable as error:
         return str(error).removeprefix(f"{backend.name}: ")
-    return None
 
 
 def _lacking(bundle: Bundle, backend: str, precision: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lnsdk.backends.base import PrecisionError
 from lnsdk.bundle import Bundle
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.metrics import froc
@@ -17,9 +18,10 @@ from lnsdk.pipelines.settings import read_settings
 from lnsdk.results import Detections
 from lnsdk.verification.cases import VerificationCase
 from lnsdk.verification.engines import REFERENCE, EngineChoice
-from lnsdk.verification.lesions import BOUNDS, Bounds, ParityError, check_lesions, compare_lesions
+from lnsdk.verification.lesions import BOUNDS, Bounds, compare_lesions, violations
 
 State: TypeAlias = Literal["passed", "failed", "missing"]
+Known: TypeAlias = NDArray[np.float32]
 Found: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -68,6 +70,11 @@ class Row:
         self.state = "failed"
         self.reasons.append(reason)
 
+    def lack(self, reason: str) -> None:
+        """Note that the engine cannot be used here."""
+        self.state = "missing"
+        self.reasons.append(reason)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -95,8 +102,14 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether no engine failed."""
-        return all(row.state != "failed" for row in self.rows)
+        """Whether engines were compared, and none failed."""
+        states = {row.state for row in self.rows}
+        return "passed" in states and "failed" not in states
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Precisions in which an engine passed."""
+        return tuple(dict.fromkeys(row.choice.precision for row in self.rows if row.state == "passed"))
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -107,6 +120,7 @@ class Report:
             "volumes": list(self.volumes),
             "known_lesions": self.known_lesions,
             "passed": self.passed,
+            "compared": list(self.compared),
             "engines": [asdict(row) for row in self.rows],
         }
 
@@ -124,7 +138,7 @@ def verify(
     bundle : Bundle
         The model.
     engines : sequence of EngineChoice
-        Which to compare.
+        Which to compare; the reference itself is left out.
     cases : iterable of VerificationCase
         On what; one is in memory at a time.
     threads : int, optional
@@ -140,11 +154,11 @@ def verify(
         ``verification`` when there is no case, or when the reference finds no lesion at its operating point on any of
         them, so that there is nothing to compare.
     """
+    rows = [Row(engine, BOUNDS[engine.precision]) for engine in engines if engine != REFERENCE]
+    detectors = [_open(bundle, row, threads) for row in rows]
     reference = Detector(bundle, REFERENCE.backend, REFERENCE.device, REFERENCE.precision, threads, threshold=0.0)
     point = read_settings(bundle).operating_point
-    rows = [Row(engine, BOUNDS[engine.precision]) for engine in engines]
-    detectors = [_open(bundle, row, threads) for row in rows]
-    known: list[NDArray[np.float32]] = []
+    known: list[Known] = []
     expected: list[Found] = []
     found: list[list[Found]] = [[] for _ in rows]
     names, above = [], 0
@@ -152,7 +166,7 @@ def verify(
         right = reference(case.volume)
         names.append(case.name)
         above += sum(lesion.score >= point for lesion in right.lesions)
-        results = [None if detector is None else detector(case.volume) for detector in detectors]
+        results = [_run(row, detector, case) for row, detector in zip(rows, detectors, strict=True)]
         for row, result in zip(rows, results, strict=True):
             if result is not None:
                 _compare(row, case.name, right, result, point)
@@ -163,14 +177,13 @@ def verify(
                 collected += [] if result is None else [_scored(result)]
     if not names:
         raise InputError("verification", "there is no CT to verify on: name some, or ask for simulated ones")
-    if not above:
+    if not above and not any(row.state == "failed" for row in rows):
         raise InputError(
             "verification",
             f"the model finds no lesion above its operating point {point:g} on any of the {len(names)} CTs, so nothing "
             "was compared; verify on CTs with lesions",
         )
-    if sum(map(len, known)):
-        _compare_sensitivity(rows, found, expected, known)
+    _compare_sensitivity(rows, found, expected, known)
     return Report(f"{bundle.name} {bundle.sha256}", point, tuple(names), sum(map(len, known)), tuple(rows))
 
 
@@ -178,23 +191,35 @@ def _open(bundle: Bundle, row: Row, threads: int | None) -> Detector | None:
     """Load an engine; where that is not possible, say so in its row."""
     choice = row.choice
     if choice.missing is not None:
-        row.state = "missing"
-        row.reasons.append(choice.missing)
+        row.lack(choice.missing)
         return None
     try:
         return Detector(bundle, choice.backend, choice.device, choice.precision, threads, threshold=0.0)
-    except (BackendUnavailable, InputError) as error:
+    except (PrecisionError, InputError) as error:
         row.fail(str(error))
+    except BackendUnavailable as error:
+        row.lack(str(error))
+    except RuntimeError as error:  # NaN while it warms up, or whatever an engine reports
+        row.fail(f"{choice} cannot run: {error}")
+    return None
+
+
+def _run(row: Row, detector: Detector | None, case: VerificationCase) -> Detections | None:
+    """Run an engine on a volume; where that fails, say so in its row."""
+    if detector is None:
+        return None
+    try:
+        return detector(case.volume)
+    except RuntimeError as error:
+        row.fail(f"{case.name}: {error}")
         return None
 
 
 def _compare(row: Row, name: str, right: Detections, result: Detections, point: float) -> None:
     """Add what an engine found on one volume to its row."""
-    try:
-        check_lesions(right, result, point, row.bounds)
-    except ParityError as error:
-        row.fail(f"{name}: {error}")
     parity = compare_lesions(right, result, row.bounds)
+    for reason in violations(parity, point, row.bounds):
+        row.fail(f"{name}: {reason}")
     row.volumes += 1
     row.lesions += len(right.lesions)
     row.matched += parity.matched
@@ -215,18 +240,23 @@ def _compare_sensitivity(
     known: Sequence[NDArray[np.float32]],
 ) -> None:
     """Mean sensitivity of every engine, and what it lost."""
-    right = _mean_sensitivity(expected, known)
+    lesions = sum(map(len, known))
+    right = _mean_sensitivity(expected, known) if lesions else 0.0
     for row, results in zip(rows, found, strict=True):
-        if len(results) < len(known):
+        allowed = row.bounds.sensitivity
+        if not row.volumes or len(results) < len(known):
+            continue
+        if not lesions:
+            if allowed is not None:
+                row.fail(f"{row.choice.precision} needs CTs whose lesions are known: ask for simulated ones")
             continue
         row.sensitivity = _mean_sensitivity(results, known)
         row.sensitivity_change = row.sensitivity - right
-        allowed = row.bounds.sensitivity
         if allowed is not None and row.sensitivity_change < -allowed:
             row.fail(
                 f"mean sensitivity fell by {-row.sensitivity_change:.3f} to {row.sensitivity:.3f}, allowed {allowed}"
             )
 
 
-def _mean_sensitivity(found: Sequence[Found], known: Sequence[NDArray[np.float32]]) -> float:
+def _mean_sensitivity(found: Sequence[Found], known: Sequence[Known]) -> float:
     return froc(found, known, bootstraps=0).mean_sensitivity

@@ -24,9 +24,9 @@ class Bounds:
     box : float or None
         Voxels by which a lesion's box may differ; None asks that the boxes' IoU is `OVERLAP` or more.
     score : float or None
-        By how much a matched lesion's score may differ; None leaves that to `sensitivity`.
+        By how much a matched lesion's score may differ; None leaves that to `sensitivity` and to the operating point.
     near : float
-        A lesion that scores less than this above the operating point may be missing.
+        A lesion that scores less than this above the operating point may be missing or below it.
     alone : float or None
         Share of the lesions below the operating point, but two at least, that may be found by one engine only: rounding
         decides there which of two boxes with almost equal scores suppresses the other, and whether a box reaches the
@@ -63,18 +63,23 @@ class LesionParity:
 
     Attributes
     ----------
-    matched : int
-        Pairs.
+    pairs : tuple of (Lesion, Lesion)
+        The reference's and the other's.
     box_difference, score_difference : float
         Largest over the pairs, in voxels and score.
     unmatched : tuple of Lesion
         Lesions without a partner, of either result.
     """
 
-    matched: int
+    pairs: tuple[tuple[Lesion, Lesion], ...]
     box_difference: float
     score_difference: float
     unmatched: tuple[Lesion, ...]
+
+    @property
+    def matched(self) -> int:
+        """Number of pairs."""
+        return len(self.pairs)
 
 
 def compare_lesions(reference: Detections, other: Detections, bounds: Bounds = FP32) -> LesionParity:
@@ -94,7 +99,7 @@ def compare_lesions(reference: Detections, other: Detections, bounds: Bounds = F
     """
     ours, theirs = list(reference.lesions), list(other.lesions)
     if not ours or not theirs:
-        return LesionParity(0, 0.0, 0.0, (*ours, *theirs))
+        return LesionParity((), 0.0, 0.0, (*ours, *theirs))
     a, b = (np.array([lesion.box for lesion in lesions], np.float32) for lesions in (ours, theirs))
     gaps = _gaps(a, b)
     partner = _partners(gaps, gaps <= bounds.box) if bounds.box is not None else _overlapping(a, b)
@@ -102,8 +107,9 @@ def compare_lesions(reference: Detections, other: Detections, bounds: Bounds = F
     taken = set(partner.values())
     right = [lesion for j, lesion in enumerate(theirs) if j not in taken]
     boxes = max((float(gaps[pair]) for pair in partner.items()), default=0.0)
-    scores = max((_score_gap(ours[i], theirs[j]) for i, j in partner.items()), default=0.0)
-    return LesionParity(len(partner), boxes, scores, (*left, *right))
+    pairs = tuple((ours[i], theirs[j]) for i, j in partner.items())
+    scores = max((_score_gap(*pair) for pair in pairs), default=0.0)
+    return LesionParity(pairs, boxes, scores, (*left, *right))
 
 
 def check_lesions(reference: Detections, other: Detections, threshold: float, bounds: Bounds = FP32) -> LesionParity:
@@ -114,27 +120,61 @@ def check_lesions(reference: Detections, other: Detections, threshold: float, bo
     reference, other : Detections
         As for `compare_lesions`.
     threshold : float
-        Operating point: lesions above it must have a partner.
+        Operating point: what scores above it must be found by both.
     bounds : Bounds
         Of the precision that `other` was computed in.
 
     Raises
     ------
     ParityError
-        When scores differ by more than the bound, when a lesion that scores more than `near` above the threshold has no
-        partner, when more than `alone` have none, or when a score is not finite.
+        See `violations`.
     """
-    if not np.isfinite([lesion.score for lesion in (*reference.lesions, *other.lesions)]).all():
-        raise ParityError("an engine gives scores that are not finite")
     parity = compare_lesions(reference, other, bounds)
+    found = violations(parity, threshold, bounds)
+    if found:
+        raise ParityError(found[0])
+    return parity
+
+
+def violations(parity: LesionParity, threshold: float, bounds: Bounds) -> list[str]:
+    """Say what of a comparison is outside the bounds.
+
+    Parameters
+    ----------
+    parity : LesionParity
+        Of a volume.
+    threshold : float
+        Operating point.
+    bounds : Bounds
+        Of the precision.
+
+    Returns
+    -------
+    list of str
+        A sentence when scores are not finite or differ by more than the bound, when a lesion that scores more than
+        `near` above the threshold has no partner, or one that lies below it by more than `near`, and when more than
+        `alone` have no partner.
+    """
+    lesions = (*parity.unmatched, *(lesion for pair in parity.pairs for lesion in pair))
+    if not np.isfinite([lesion.score for lesion in lesions]).all():
+        return ["an engine gives scores that are not finite"]
+    found = []
     if bounds.score is not None and parity.score_difference > bounds.score:
-        raise ParityError(f"scores differ by {parity.score_difference:.2g}, allowed {bounds.score}")
+        found.append(f"scores differ by {parity.score_difference:.2g}, allowed {bounds.score}")
     above = [lesion.score for lesion in parity.unmatched if lesion.score - threshold > bounds.near]
     if above:
-        raise ParityError(f"{len(above)} lesions were found by one engine only, the best with score {max(above):.3f}")
+        found.append(f"{len(above)} lesions were found by one engine only, the best with score {max(above):.3f}")
+    crossed = sum(_crosses(a.score, b.score, threshold, bounds.near) for a, b in parity.pairs)
+    if crossed:
+        found.append(f"{crossed} lesions are above the operating point {threshold:.3f} for one engine only")
     if bounds.alone is not None and len(parity.unmatched) > max(2.0, bounds.alone * parity.matched):
-        raise ParityError(f"{len(parity.unmatched)} lesions were found by one engine only, {parity.matched} by both")
-    return parity
+        found.append(f"{len(parity.unmatched)} lesions were found by one engine only, {parity.matched} by both")
+    return found
+
+
+def _crosses(a: float, b: float, threshold: float, near: float) -> bool:
+    """Whether two scores of a lesion lie on different sides of the threshold, and not just beside it."""
+    return min(a, b) < threshold - near and max(a, b) > threshold + near
 
 
 def _partners(distance: NDArray[np.floating], allowed: NDArray[np.bool_]) -> dict[int, int]:

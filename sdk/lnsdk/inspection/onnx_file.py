@@ -33,7 +33,13 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types of protobuf; the two others, groups, are not used by ONNX."""
 
 DEEPEST = 200
-"""Graphs in graphs: more is an attack on the reader's stack."""
+"""Graphs in graphs: more is an attack on the reader."""
+
+MOST_FIELDS = 300_000
+"""Fields that are looked at: the paper's network has some ten thousand."""
+
+LARGEST_KEY = 0xFFFFFFFF
+"""Protobuf cuts larger ones, and then reads another field than was written."""
 
 
 class _Field(NamedTuple):
@@ -43,7 +49,7 @@ class _Field(NamedTuple):
     stop: int
 
 
-def check_self_contained(name: str, content: bytes) -> None:
+def check_onnx(name: str, content: bytes) -> None:
     """Refuse an ONNX file that has weights elsewhere, or that is no protobuf.
 
     Parameters
@@ -58,26 +64,35 @@ def check_self_contained(name: str, content: bytes) -> None:
     InputError
         ``bundle-graph``.
     """
-    waiting = [(MODEL, 0, len(content), 0)]
-    while waiting:
-        message, start, stop, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise InputError("bundle-graph", f"{name} is nested more than {DEEPEST} deep")
-        try:
-            fields = list(_fields(content, start, stop))
-        except (ValueError, IndexError) as error:
-            raise InputError("bundle-graph", f"{name} is no ONNX file: it is cut off or damaged") from error
-        if message == TENSOR and any(_leads_elsewhere(content, field) for field in fields):
-            raise InputError(
-                "bundle-graph",
-                f"{name} has weights in another file, which a bundle may not; export it with its weights inside",
-            )
-        children = CHILDREN[message]
-        waiting += [
-            (children[field.number], field.start, field.stop, depth + 1)
-            for field in fields
-            if field.number in children and field.kind == BYTES
-        ]
+    try:
+        leads_elsewhere = any(_leads_elsewhere(content, field) for field in _tensor_fields(content))
+    except ValueError as error:
+        raise InputError("bundle-graph", f"{name} is no ONNX file: {error}") from error
+    if leads_elsewhere:
+        raise InputError(
+            "bundle-graph",
+            f"{name} has weights in another file, which a bundle may not; export it with its weights inside",
+        )
+
+
+def _tensor_fields(content: bytes) -> Iterator[_Field]:
+    """Walk through the file, depth first, and give the fields of every tensor in it."""
+    open_messages = [(MODEL, _fields(content, 0, len(content)))]
+    count = 0
+    while open_messages:
+        message, fields = open_messages[-1]
+        field = next(fields, None)
+        if field is None:
+            open_messages.pop()
+            continue
+        count += 1
+        if count > MOST_FIELDS or len(open_messages) > DEEPEST:
+            raise ValueError("it has more parts than any network")
+        if message == TENSOR:
+            yield field
+        child = CHILDREN[message].get(field.number)
+        if child is not None and field.kind == BYTES:
+            open_messages.append((child, _fields(content, field.start, field.stop)))
 
 
 def _leads_elsewhere(content: bytes, field: _Field) -> bool:
@@ -91,7 +106,9 @@ def _fields(content: bytes, position: int, stop: int) -> Iterator[_Field]:
     """Fields of a message, by number, wire type and where their values are."""
     while position < stop:
         key, position = _varint(content, position, stop)
-        kind, start = key & 7, position
+        number, kind, start = key >> 3, key & 7, position
+        if key > LARGEST_KEY or number == 0:
+            raise ValueError("it has a field that protobuf does not")
         if kind == VARINT:
             _, position = _varint(content, position, stop)
         elif kind == FIXED64:
@@ -102,19 +119,22 @@ def _fields(content: bytes, position: int, stop: int) -> Iterator[_Field]:
             length, start = _varint(content, position, stop)
             position = start + length
         else:
-            raise ValueError(f"wire type {kind}")
+            raise ValueError("it has a field of a kind that ONNX does not")
         if position > stop:
-            raise ValueError("a field ends behind its message")
-        yield _Field(key >> 3, kind, start, position)
+            raise ValueError("it is cut off")
+        yield _Field(number, kind, start, position)
 
 
 def _varint(content: bytes, position: int, stop: int) -> tuple[int, int]:
+    """Read a number and where it ends; one that is longer than it need be is refused, since readers differ there."""
     value = shift = 0
-    while position < stop and shift < 64:
+    while position < stop and shift < 70:
         byte = content[position]
         value |= (byte & 0x7F) << shift
         position += 1
         if byte < 0x80:
+            if byte == 0 and shift > 0:
+                raise ValueError("it has a number that is longer than it need be")
             return value, position
         shift += 7
-    raise ValueError("a number without an end")
+    raise ValueError("it is cut off")
