@@ -24,8 +24,9 @@ sensitivity: mean over 1/8 to 8 false positives per simulated CT, and its change
 
 def show_report(report: Report, console: Console) -> None:
     """Print a line for every engine that was compared, and why the others were not or failed."""
-    console.print(_table(report))
-    console.print(LEGEND)
+    if any(row.volumes for row in report.rows):
+        console.print(_table(report))
+        console.print(LEGEND)
     for row in report.rows:
         for reason in row.reasons:
             console.print(f"{row.choice} {row.state}: {reason}")
