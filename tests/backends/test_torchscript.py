@@ -82,8 +82,10 @@ def test_another_signature_is_refused(
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     bundle = read_bundle(write_bundle(tmp_path / "toy", {"models/image.ts": b"not a network"}))
-    with pytest.raises(InputError, match="torch cannot load graph 'image'") as caught:
+    with pytest.raises(InputError, match=r"models/image\.ts is no TorchScript archive"):
         TORCHSCRIPT.open(bundle.graph("image"), "cpu", "fp32", None)
+    with pytest.raises(InputError, match="torch cannot load graph 'scale'") as caught:
+        TORCHSCRIPT.open(graph(b"not a network"), "cpu", "fp32", None)
     assert caught.value.reason == "bundle-graph"
     assert "\n" not in str(caught.value)
 
