@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,3 +135,10 @@ def test_ordinary_graphs_pass(tmp_path: Path) -> None:
     bundle = read_bundle(write_toy_bundle(tmp_path / "toy"))
     for name in ("image", "fuse", "head"):
         assert bundle.graph(name).read(".onnx") == bundle.read(f"models/{name}.onnx")
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, zipfile.ZIP_LZMA)], ids=["encrypted", "squeezed"])
+def test_code_that_cannot_be_looked_at_is_refused(tmp_path: Path, offset: int, value: int) -> None:
+    content = bytearray(graphs.archive("class Net(Module):\n  pass\n"))
+    content[content.index(b"PK\x01\x02") + offset] = value  # in the directory's first entry, the code's
+    assert "its code is encrypted, or compressed otherwise" in torchscript_refused(tmp_path, bytes(content))

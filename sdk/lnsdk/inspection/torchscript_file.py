@@ -36,6 +36,9 @@ METHODS = frozenset({"forward"})
 STATEMENTS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.Assign, ast.AnnAssign, ast.Return, ast.Pass, ast.Expr)
 """Statements that may be there: nothing that loops or branches."""
 
+STORAGE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a file of code may lie in the archive."""
+
 LARGEST_CODE = 4 << 20
 """Bytes of code; the paper's network has some hundred thousand."""
 
@@ -58,7 +61,7 @@ def check_torchscript(name: str, content: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             trees = [ast.parse(source) for source in _sources(archive)]
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, SyntaxError, RecursionError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, RecursionError) as error:
         raise InputError("bundle-graph", f"{name} is no TorchScript archive ({error})") from error
     for tree in trees:
         for node in ast.walk(tree):
@@ -73,6 +76,8 @@ def check_torchscript(name: str, content: bytes) -> None:
 def _sources(archive: zipfile.ZipFile) -> list[str]:
     """The files of code, without what goes with them: positions in the original."""
     entries = [entry for entry in archive.infolist() if "code/" in entry.filename]
+    if any(entry.flag_bits & 1 or entry.compress_type not in STORAGE for entry in entries):
+        raise ValueError("its code is encrypted, or compressed otherwise than by deflate")
     size = sum(entry.file_size for entry in entries)
     if size > LARGEST_CODE:
         raise ValueError(f"it has {size} bytes of code")
