@@ -1,6 +1,8 @@
 """Streams: slices in any order give what the whole volume gives, and what does not belong is refused."""
 
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +58,29 @@ def test_any_order_gives_what_the_whole_gives(toy: Path, crop: str, order: str, 
     assert found.lesions == expected.lesions
     assert found.warnings == expected.warnings
     assert tuple(found.timings) == STAGES
+
+
+def test_a_stream_says_how_far_behind_it_is(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = Lock()
+    run_image = Detector._run_image
+
+    def wait_and_run(*given: Any) -> Any:
+        with held:
+            return run_image(*given)
+
+    detector, source = Detector(toy, crop="none"), volume()
+    monkeypatch.setattr(Detector, "_run_image", wait_and_run)
+    stream = detector.stream(source.geometry)
+    assert stream.waiting == 0
+    with held:
+        for item in enumerate(source.voxels):
+            stream.add(item)
+        behind = stream.waiting
+        assert len(source.voxels) - 4 <= behind <= len(source.voxels)
+        stream.add((0, source.voxels[0]))
+        assert stream.waiting == behind
+    stream.result()
+    assert stream.waiting == 0
 
 
 @pytest.mark.parametrize(("axes", "signs"), ORIENTATIONS[::5])

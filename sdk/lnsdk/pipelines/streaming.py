@@ -93,7 +93,13 @@ class Stream:
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lnsdk-stream")
         self._work: list[Future[None]] = []
         self._watch = Stopwatch(*STAGES)
+        self._came = self._looked_at = 0
         self._ended = False
+
+    @property
+    def waiting(self) -> int:
+        """Slices that have come and that the network has not caught up with: growing, when it is too slow for them."""
+        return self._came - self._looked_at
 
     def add(self, item: PathLike | Dataset | tuple[int, ArrayLike]) -> None:
         """Take a slice.
@@ -115,6 +121,7 @@ class Stream:
         with self._watch("read"):
             arrived = self._source.add(item)
         if arrived:
+            self._came += len(arrived)
             self._pending.extend(arrived)
             self._work.append(self._worker.submit(self._look))
 
@@ -155,6 +162,7 @@ class Stream:
         with limited_to(self._parts.threads):
             while self._pending:
                 self._ahead.take(self._pending.popleft(), self._watch)
+                self._looked_at += 1
 
 
 @dataclass(frozen=True, eq=False)
