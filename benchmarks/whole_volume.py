@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import lnsdk
+from benchmarks.arithmetic import SIDES, Counting, matrix_rate, multiply_adds
 from lnsdk import Detector, Volume
 from lnsdk.bench.machine import describe, facts
 from lnsdk.pipelines.features import REACH, Centers, centers, images
@@ -41,9 +41,6 @@ SPACING = (0.703125, 0.703125, 1.25)
 
 WINDOWS = 2
 """Windows that are timed, after one that is not."""
-
-SIDE = 2048
-"""Rows of the square matrices whose product gives the processor's peak."""
 
 REPEATS = 3
 
@@ -110,7 +107,7 @@ def measure(path: Path, detector: Detector, threads: int) -> Measured:
         stages=dict(stages),
         reused=reused,
         repeated=repeated,
-        multiply_adds=multiply_adds(detector, grid),
+        multiply_adds=network_multiply_adds(detector, grid),
         matrix_rate=max(rate, matrix_rate()),
         window=window,
         windows=len(list(windows_of(volume))),
@@ -122,12 +119,6 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     start = time.perf_counter()
     answer = run()
     return time.perf_counter() - start, answer
-
-
-def matrix_rate() -> float:
-    """Multiply-adds a second of the fastest of some products of float32 matrices, by torch."""
-    left, right, out = (torch.rand(SIDE, SIDE) for _ in range(3))
-    return float(SIDE**3 / min(timed(lambda: torch.mm(left, right, out=out))[0] for _ in range(10)))
 
 
 def network_seconds(
@@ -157,34 +148,14 @@ def _each_for_every_centre(detector: Detector, grid: Grid, watch: Stopwatch) -> 
         yield Centers(start, *features)
 
 
-def multiply_adds(detector: Detector, grid: Grid) -> float:
-    """Multiply-adds of the network, counted by torch on the same graphs; proposals as many as there were on average."""
-    network = Lens(len(detector.experts), EDGE).eval()
-    image = torch.rand(1, 3, grid.height, grid.width)
-    rois = []
-    watch = Stopwatch(*STAGES)
-    run_head = detector._head.run
-
-    class Counting:
-        def run(self, inputs: Any) -> Any:
-            rois.append(inputs["rois"].shape[:2])
-            return run_head(inputs)
-
-    head, detector._head = detector._head, Counting()  # type: ignore[assignment]
-    try:
-        for batch in _each_once(detector, grid, watch):
-            detector._detect_batch(batch, (grid.height, grid.width), watch)
-    finally:
-        detector._head = head
-    regions = sum(slices * count for slices, count in rois)
-    with torch.no_grad(), FlopCounterMode(display=False) as each_slice:
-        features = network.image_features(image)
-        fused = network.fuse(features, features, features)
-        network.propose(fused)
-    assert network.head is not None
-    with torch.no_grad(), FlopCounterMode(display=False) as each_region:
-        network.head(fused, torch.tensor([[[8.0, 8.0, 48.0, 48.0]]]))
-    return float(each_slice.get_total_flops() * grid.count + each_region.get_total_flops() * regions) / 2
+def network_multiply_adds(detector: Detector, grid: Grid) -> float:
+    """Multiply-adds of the network for all slices, with the regions that there were."""
+    head = Counting(detector._head)
+    detector._head = head  # type: ignore[assignment]
+    network_seconds(detector, grid, _each_once)
+    detector._head = head._head
+    slices, regions = multiply_adds(Lens(len(detector.experts), EDGE).eval(), grid.height, grid.width)
+    return slices * grid.count + regions * head.regions
 
 
 def windows_of(volume: Volume) -> Iterator[tuple[int, ...]]:
@@ -248,7 +219,7 @@ fastest of {REPEATS}.
 - Reusing features makes the network {found.repeated / found.reused:.2f} times faster.
 - The network does {found.multiply_adds / 1e9:.0f} billion multiply-adds for {depth} grid slices of {height} x {width},
   {found.multiply_adds / found.reused / 1e9:.0f} billion a second: {fraction:.0%} of the {found.matrix_rate / 1e9:.0f}
-  billion of a product of float32 matrices of {SIDE} x {SIDE} by torch {torch.__version__}.
+  billion of a product of float32 matrices of {SIDES["cpu"]} x {SIDES["cpu"]} by torch {torch.__version__}.
 - The RetinaNet takes {found.peer / found.whole:.0f} times as long: {WINDOWS} windows timed after a first one, random
   weights, windows of the size that its LUNA16 tutorial trains on with {OVERLAP:.0%} overlap at
   {" x ".join(map(str, SPACING))} mm; reading the CT, cutting windows and joining their boxes not counted for it.

@@ -19,13 +19,16 @@ from lnsdk.ops.cuda import _device, _suppression, boxes, heatmap, proposals, sli
 
 ROOT = Path(__file__).parents[2]
 
+FOLDERS = ("tests/ops/cuda", "tests/pipelines/gpu")
+"""Tests that run on a GPU or in the simulator."""
+
 # Of PTX, those in float: add.rn.f32, fma.rn.f64 and so on. Without .rn the assembler may contract them as well.
 ROUNDED = re.compile(r"^\s*((?:add|sub|mul|div|fma|mad|rcp|sqrt)\.[\w.]*f(?:16|32|64))\b", re.MULTILINE)
 
 
 def test_in_the_simulator() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "tests/ops/cuda")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(ROOT / folder) for folder in FOLDERS)],
         cwd=ROOT,
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,

@@ -111,7 +111,7 @@ def write_lens_bundle(
         write_graphs(partial, graphs)
         (partial / "docs").mkdir()
         shutil.copyfile(_license(), partial / "LICENSE")
-        section = _section(name, runtime_of(network.shape), None if fpr is None else fpr.shape)
+        section = detector_section(name, runtime_of(network.shape), None if fpr is None else fpr.shape)
         candidate = _open_candidate(partial, section, graphs)
         outputs = compare_outputs(candidate.bundle, graphs, volumes)
         plain = evaluate(candidate.plain[BACKENDS[0]]) if candidate.plain else None
@@ -123,7 +123,7 @@ def write_lens_bundle(
         report = parity_report(outputs, compared)
         (partial / "docs" / "README.md").write_text(verdict.card)
         (partial / "docs" / "parity.json").write_text(json.dumps(report, indent=1) + "\n")
-        write_metadata(partial, _description(), _with_thresholds(section, verdict, plain), graphs)
+        write_metadata(partial, detector_description(), _with_thresholds(section, verdict, plain), graphs)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Candidate:
 
 def _open_candidate(folder: Path, section: Mapping[str, object], graphs: Sequence[ExportGraph]) -> Candidate:
     """Open a bundle in every backend, with a description that does not stay."""
-    write_metadata(folder, _description(), section, graphs)
+    write_metadata(folder, detector_description(), section, graphs)
     try:
         detectors = {backend: Detector(folder, backend=backend, threshold=0.0) for backend in BACKENDS}
         plain = {
@@ -161,7 +161,7 @@ def _with_thresholds(section: Mapping[str, object], verdict: Verdict, plain: Ver
     return {**section, "threshold": plain.threshold, FPR: fpr}
 
 
-def _section(name: str, runtime: Runtime, fpr: FprShape | None) -> dict[str, object]:
+def detector_section(name: str, runtime: Runtime, fpr: FprShape | None) -> dict[str, object]:
     """The `lnsdk` section of the description, with operating points that keep everything until they are chosen."""
     section = {
         "task": "detector",
@@ -181,7 +181,7 @@ def _section(name: str, runtime: Runtime, fpr: FprShape | None) -> dict[str, obj
     return section | {FPR: {**asdict(settings), "combination": COMBINATION}}
 
 
-def _description() -> dict[str, object]:
+def detector_description() -> dict[str, object]:
     """MONAI's keys."""
     return {
         "version": __version__,

@@ -1,10 +1,14 @@
 """Detector: a CT in, lesions out."""
 
+from __future__ import annotations
+
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from platform import python_version
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from lnsdk._version import __version__
 from lnsdk.backends import AUTO, FILES, Session, choose
 from lnsdk.bundle import Bundle, read_bundle
+from lnsdk.errors import BackendUnavailable
 from lnsdk.io import read
 from lnsdk.pipelines.choice import automatic
 from lnsdk.pipelines.false_positives import pooling_weights, reduce_false_positives
@@ -35,6 +40,9 @@ from lnsdk.results import Detections, Lesion, Provenance
 from lnsdk.signing import PublicKey, check_trusted
 from lnsdk.threads import limited_to
 from lnsdk.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from lnsdk.pipelines.gpu import GpuDetection
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -78,8 +86,8 @@ class Detector:
         ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision : str
         ``"fp32"``, or what else the engine computes in: ``"bf16"`` (OpenVINO on CPUs that have it), ``"int8"``
-        (OpenVINO) and ``"fp16"`` (CUDA), the last two for bundles that hold such graphs. ``"auto"`` is ``"fp32"``, or
-        what the backend ``"auto"`` was measured to be fastest in.
+        (OpenVINO) and ``"fp16"`` (CUDA). The last two need a bundle that holds such graphs, but with TorchScript.
+        ``"auto"`` is ``"fp32"``, or what the backend ``"auto"`` was measured to be fastest in.
     threads : int, optional
         CPU threads of the engine and the kernels; None is one per core that this process may use.
     crop : str
@@ -153,6 +161,7 @@ class Detector:
         self._image, self._fuse, self._head = map(load, GRAPHS)
         if self._fpr_settings is not None:
             self._fpr = load(FPR)
+        self._on_gpu = self._gpu_detection(precision) if (engine.name, place) == ("torchscript", "cuda") else None
         self._provenance = _provenance(
             loaded,
             engine.name,
@@ -272,6 +281,8 @@ class Detector:
 
     def _detect(self, grid: Grid, watch: Stopwatch, progress: Progress | None) -> SliceBoxes:
         """Run all grid slices through the network, batch by batch."""
+        if self._on_gpu is not None:
+            return concatenate_slices(self._on_gpu(grid, watch, progress), len(self._experts))
 
         def slices(start: int, stop: int) -> Array:
             with watch("resample"):
@@ -312,6 +323,19 @@ class Detector:
         if self._fpr_settings is None:
             return stacks
         return reduce_false_positives(stacks, grid.block, grid.shape, self._fpr.run, self._fpr_settings, self._batch)
+
+    def _gpu_detection(self, precision: str) -> GpuDetection | None:
+        """The way that stays on the GPU, or None with a warning where numba cannot compile for it."""
+        from lnsdk.ops.cuda import require_gpu
+        from lnsdk.pipelines.gpu import Cuda, GpuDetection, Graphs
+
+        try:
+            require_gpu()
+        except BackendUnavailable as error:
+            warnings.warn(f"slices go to the GPU and back for every graph: {error}", RuntimeWarning, stacklevel=3)
+            return None
+        graphs = Graphs(self._image, self._fuse, self._head, precision)  # type: ignore[arg-type]
+        return GpuDetection(graphs, self._settings, self._experts, Cuda())
 
     def _warm_up(self) -> None:
         """Let the engines allocate, so that the first call is as fast as the others, and see what they compute in."""

@@ -20,7 +20,7 @@ from lnsdk.export.parity import check_graph
 from lnsdk.phantom import chest_phantom
 from lnsdk.pipelines.settings import read_settings
 from lnsdk.trainers.lens import bundle as lens_bundle
-from lnsdk.trainers.lens.bundle import Verdict, _open_candidate, _section, export_checkpoint, write_lens_bundle
+from lnsdk.trainers.lens.bundle import Verdict, _open_candidate, detector_section, export_checkpoint, write_lens_bundle
 from lnsdk.trainers.lens.gate import BACKENDS, BATCHES, compare_outputs, real_inputs
 from lnsdk.trainers.lens.graphs import lens_graphs
 from lnsdk.trainers.lens.proposals.base import Method
@@ -297,7 +297,7 @@ def test_adapted_network_gives_the_same_in_every_backend(volume: Volume, tmp_pat
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/README.md").write_text("# tiny\n")
     (tmp_path / "LICENSE").write_text("none\n")
-    candidate = _open_candidate(tmp_path, _section("tiny", runtime_of(TINY), None), graphs)
+    candidate = _open_candidate(tmp_path, detector_section("tiny", runtime_of(TINY), None), graphs)
     assert compare_outputs(candidate.bundle, graphs, [volume])  # raises where a graph differs
     reference, other = (detector(volume) for detector in candidate.detectors.values())
     parity = compare_lesions(reference, other)

@@ -11,7 +11,7 @@ compiles its kernels, which takes about a second.
 Nothing in lnsdk imports this package by itself, as it takes numba with it: ``import lnsdk.ops.cuda``.
 """
 
-from lnsdk.ops.cuda._device import Workspace
+from lnsdk.ops.cuda._device import Workspace, require_gpu
 from lnsdk.ops.cuda.boxes import Kept, nms
 from lnsdk.ops.cuda.heatmap import vote_heatmap
 from lnsdk.ops.cuda.proposals import Proposals, decode_proposals
@@ -24,6 +24,7 @@ __all__ = [
     "decode_proposals",
     "group_slices",
     "nms",
+    "require_gpu",
     "resample_window",
     "vote_heatmap",
 ]
