@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lnsdk.trainers.common.cases import GridCase
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.lens.mining.tracklets import Rows, Tracklets, add_lesions, apart
+from lnsdk.trainers.lens.mining.tracklets import Rows, Tracklets, add_lesions, apart, compact
 from lnsdk.trainers.lens.mining.uncertain import OVERLAP
 
 
@@ -126,7 +126,8 @@ def match_patient(
     Returns
     -------
     labels : list of Labels
-        Of each volume, with the boxes of every matched tracklet as a new lesion of the annotation's type.
+        Of each volume, with the boxes of every matched tracklet that are `compact` with its centre, as a new lesion of
+        the annotation's type.
     matches : list of Match
         Where each new lesion comes from.
     """
@@ -138,6 +139,8 @@ def match_patient(
     for found in near:
         volume, source, current = volumes[found.volume], volumes[found.source].case, labels[found.volume]
         rows = volume.tracklets.rows[volume.tracklets.members == found.tracklet]
+        center = volume.tracklets.rows[volume.tracklets.center_rows()[[found.tracklet]]]
+        rows = rows[compact(rows, center)]
         if apart(rows, current.boxes, overlap).all():
             index = len(current.types)
             new_lesion = np.full(len(rows), index)

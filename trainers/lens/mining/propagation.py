@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk.trainers.common.labels import Labels
-from lnsdk.trainers.lens.mining.tracklets import NOBODY, THETA, Tracklets, add_lesions, apart
+from lnsdk.trainers.lens.mining.tracklets import NOBODY, THETA, Tracklets, add_lesions, apart, compact
 
 
 def propagate(labels: Labels, tracklets: Tracklets, owner: NDArray[np.int64], theta: float = THETA) -> Labels:
@@ -26,11 +26,15 @@ def propagate(labels: Labels, tracklets: Tracklets, owner: NDArray[np.int64], th
     Returns
     -------
     Labels
-        With the mined rows behind the annotations, which stay as they are. No lesion has two rows on a slice: an
-        annotation comes before a mined box, and among mined boxes the best score counts, ties the first.
+        With the mined rows behind the annotations, which stay as they are; only boxes that are `compact` with an
+        annotation of their lesion are mined. No lesion has two rows on a slice: an annotation comes before a mined box,
+        and among mined boxes the best score counts, ties the first.
     """
     lesion = owner[tracklets.members]
     new = (lesion != NOBODY) & apart(tracklets.rows, labels.boxes, theta)
+    for index in np.unique(lesion[new]):
+        own = np.flatnonzero(new & (lesion == index))
+        new[own] = compact(tracklets.rows[own], labels.boxes[labels.lesion == index])
     taken = set(zip(labels.lesion.tolist(), labels.boxes[:, 0].tolist(), strict=True))
     kept = []
     for index in np.argsort(-tracklets.scores, kind="stable"):

@@ -44,6 +44,12 @@ def test_a_near_tracklet_of_another_study_becomes_a_lesion_of_the_annotations_ty
     assert (name, lesion, source, source_lesion, distance) == ("b", 0, "a", 0, 2.0)
 
 
+def test_of_a_long_tracklet_what_lies_about_its_centre_is_mined() -> None:
+    second = bare("b", found([square(z, 12) for z in range(21)]))
+    labels, _ = match_patient([annotated("a", 10, "1"), second], by_left_edge, delta=3)
+    assert labels[1].boxes[:, 0].tolist() == [7, 8, 9, 10, 11, 12, 13]
+
+
 @pytest.mark.parametrize(("delta", "count"), [(0, 0), (2, 0), (2.001, 1)])
 def test_distance_must_lie_below_delta(delta: float, count: int) -> None:
     patient = [annotated("a", 10, "1"), bare("b", found([square(3, 12)]))]

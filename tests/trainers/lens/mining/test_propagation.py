@@ -28,6 +28,26 @@ def test_the_other_slices_of_an_annotated_lesion_are_mined() -> None:
     assert len(mined.boxes) == 4
 
 
+def test_a_tracklet_that_runs_on_along_a_vessel_is_cut() -> None:
+    """The annotation is 10 pixels wide, 8 mm: its boxes lie within 6 mm, three slices, of it."""
+    labels = Labels.of([square(20)], [0], ["liver"])
+    mined = propagated(labels, found([square(z) for z in range(40)]))
+    assert slices_of(mined, 0) == [17, 18, 19, 20, 21, 22, 23]
+
+
+def test_a_tracklet_that_wanders_off_is_cut() -> None:
+    """Shifts of 3 pixels a slice: the IoU with the annotation is 7/13, 4/16, 1/19."""
+    labels = Labels.of([square(5)], [0], ["liver"])
+    mined = propagated(labels, found([square(5 + step, x=10 + 3 * step) for step in range(4)]))
+    assert slices_of(mined, 0) == [5, 6]
+
+
+def test_every_annotation_of_a_lesion_says_how_far_it_reaches() -> None:
+    labels = Labels.of([square(5), square(11)], [0, 0], ["liver"])
+    mined = propagated(labels, found([square(z) for z in range(20)]))
+    assert slices_of(mined, 0) == list(range(2, 15))
+
+
 def test_no_box_and_one_slice_mine_nothing() -> None:
     labels = Labels.of([square(5)], [0], ["liver"])
     assert len(propagated(labels, found()).boxes) == 1
