@@ -1,7 +1,8 @@
 #!/bin/sh
 # Everything that a machine with an NVIDIA GPU is asked, with what is installed there:
 #   benchmarks/gpu/run.sh OUT [VOLUME.npz]
-# OUT gets JSON and Markdown of each part; VOLUME is an array file (`voxels`, `affine`), a simulated CT without it.
+# OUT gets JSON and Markdown of each part. VOLUME is a CT as an array file, a simulated one without it:
+#   ct = lnsdk.read(folder); numpy.savez('VOLUME.npz', voxels=ct.voxels, affine=ct.affine)
 # A part that cannot run is named in OUT/not_run.txt with its last words, and the others go on.
 # DEVICE=cpu makes a dry run of it on a machine without a GPU: small sizes, the tests in numba's simulator.
 set -eu

@@ -97,8 +97,8 @@ def edge(**changes: object) -> FprSettings:
     defaults: dict[str, object] = {
         "shape": EDGE,
         "from_scratch": True,
-        "epochs": 18,
-        "cuts": (12, 15),
+        "epochs": 54,
+        "cuts": (36, 45),
         "learning_rate": 1e-3,
         "warmup": 50,
     }

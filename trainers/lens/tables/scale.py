@@ -66,7 +66,7 @@ SCALES = {
             balance_types=False,
         ),
         EmbeddingSettings(),
-        reduction_edge(),
+        reduction_edge(epochs=18, cuts=(12, 15)),
         OrganSettings(),
     )
 }
