@@ -11,7 +11,8 @@ import torch
 
 from lnsdk import BackendUnavailable, InputError
 from lnsdk.backends import BACKENDS
-from lnsdk.backends.base import Graph, Signature
+from lnsdk.backends.base import Graph, PrecisionError, Signature
+from lnsdk.backends.torchscript import TorchScriptSession
 from lnsdk.bundle import read_bundle
 from lnsdk.threads import available_cores
 from tests.toy_bundle import write_bundle
@@ -144,3 +145,15 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_versions_are_told() -> None:
     assert TORCHSCRIPT.version() == torch.__version__
     assert BACKENDS["onnx"].version().count(".") == 2
+
+
+def test_a_result_of_another_precision_is_refused(scripted: Callable[[torch.nn.Module], bytes]) -> None:
+    inputs = {"scale": np.ones((1, 1), np.float32), "image": np.ones((1, 3, 4, 5), np.float32)}
+    sound, other = (TorchScriptSession(graph(scripted(Scale())), "cpu", name) for name in ("fp32", "fp16"))
+    sound.run(inputs)
+    sound.check_precision()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*CUDA is not available")  # autocast for a GPU does nothing here
+        other.run(inputs)
+    with pytest.raises(PrecisionError, match=r"graph 'scale' computed in torch\.float32, asked for fp16"):
+        other.check_precision()

@@ -205,7 +205,7 @@ def roi_align(features: Tensor, rois: Tensor) -> Tensor:
     grid = torch.stack(
         (x.unsqueeze(2).expand(n, count, points, points), y.unsqueeze(3).expand(n, count, points, points)), dim=4
     )
-    sampled = grid_sample(features, grid.reshape(n, count * points, points, 2), align_corners=False)
+    sampled = grid_sample(features, grid.flatten(1, 2), align_corners=False)
     bins = avg_pool2d(sampled, ROI_SAMPLES)
     return bins.reshape(n, channels, count, ROI_SIZE, ROI_SIZE).permute(0, 2, 1, 3, 4)
 

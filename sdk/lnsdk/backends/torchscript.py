@@ -3,8 +3,8 @@
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import Graph, Session, Shape, Signature, Tensors, check_offered, check_signature
+from lnsdk.backends.base import (
+    Graph,
+    PrecisionError,
+    Session,
+    Shape,
+    Signature,
+    Tensors,
+    check_offered,
+    check_signature,
+)
 from lnsdk.errors import BackendUnavailable, InputError
 from lnsdk.threads import available_cores
 
@@ -63,7 +72,8 @@ class TorchScriptSession(Session):
     def __init__(self, graph: Graph, device: str, precision: str) -> None:
         super().__init__(graph)
         self.device = device
-        self._half = precision == "fp16"
+        self._precision = precision
+        self._computed: set[Any] = set()
         self._process = os.getpid()
         self._module = _load(graph, device)
         check_signature(graph, _signature(graph, self._module))
@@ -79,9 +89,20 @@ class TorchScriptSession(Session):
         """
         torch = _torch()
         # Without this the executor compiles anew for every batch size that it meets, inside the call.
-        with torch.inference_mode(), torch.jit.optimized_execution(False), self._computing(torch):
+        with torch.inference_mode(), torch.jit.optimized_execution(False), self._autocast(torch):
             outputs = self._module(*(self._laid_out(torch, tensor) for tensor in inputs))
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        self._computed = {output.dtype for output in outputs}
+        return outputs
+
+    def check_precision(self) -> None:
+        """Refuse a graph whose results are not what autocast should have made of them."""
+        expected = _torch().float16 if self._precision == "fp16" else _torch().float32
+        if expected not in self._computed:
+            found = ", ".join(map(str, self._computed))
+            raise PrecisionError(
+                f"torchscript: graph {self.graph.name!r} computed in {found}, asked for {self._precision}"
+            )
 
     def _run(self, inputs: Tensors) -> dict[str, NDArray[np.float32]]:
         if os.getpid() != self._process:
@@ -95,17 +116,10 @@ class TorchScriptSession(Session):
         arrays = [output.float().contiguous().cpu().numpy() for output in self.forward(tensors)]
         return dict(zip(self.graph.signature.outputs, arrays, strict=True))
 
-    @contextmanager
-    def _computing(self, torch: Any) -> Iterator[None]:
-        """Set the precision of a GPU: float32 is not TensorFloat-32, which torch takes for convolutions by itself."""
-        if self.device == "cpu":
-            yield
-            return
-        with (
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False),
-            torch.autocast("cuda", torch.float16, enabled=self._half),
-        ):
-            yield
+    def _autocast(self, torch: Any) -> AbstractContextManager[Any]:
+        if self._precision != "fp16":
+            return nullcontext()
+        return torch.autocast("cuda", torch.float16)  # type: ignore[no-any-return]
 
     def _laid_out(self, torch: Any, tensor: Any) -> Any:
         """Channels last on a GPU, whose convolutions are fastest so."""

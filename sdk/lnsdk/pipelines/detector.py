@@ -69,7 +69,8 @@ NO_BODY = "the volume holds nothing but air, so nothing was looked at"
 class Detector:
     """Finds lesions in CT volumes (LENS).
 
-    Engines are loaded and kernels compiled here, never in a call. A detector may be called from many threads at once.
+    Engines are loaded and kernels compiled here, never in a call; only TorchScript on a GPU records a size of slices
+    that comes for the second time. A detector may be called from many threads at once.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ class Detector:
         self._image, self._fuse, self._head = map(load, GRAPHS)
         if self._fpr_settings is not None:
             self._fpr = load(FPR)
-        self._on_gpu = self._gpu_detection(precision) if (engine.name, place) == ("torchscript", "cuda") else None
+        self._on_gpu = self._gpu_detection() if (engine.name, place) == ("torchscript", "cuda") else None
         self._provenance = _provenance(
             loaded,
             engine.name,
@@ -324,7 +325,7 @@ class Detector:
             return stacks
         return reduce_false_positives(stacks, grid.block, grid.shape, self._fpr.run, self._fpr_settings, self._batch)
 
-    def _gpu_detection(self, precision: str) -> GpuDetection | None:
+    def _gpu_detection(self) -> GpuDetection | None:
         """The way that stays on the GPU, or None with a warning where numba cannot compile for it."""
         from lnsdk.ops.cuda import require_gpu
         from lnsdk.pipelines.gpu import Cuda, GpuDetection, Graphs
@@ -334,7 +335,7 @@ class Detector:
         except BackendUnavailable as error:
             warnings.warn(f"slices go to the GPU and back for every graph: {error}", RuntimeWarning, stacklevel=3)
             return None
-        graphs = Graphs(self._image, self._fuse, self._head, precision)  # type: ignore[arg-type]
+        graphs = Graphs(self._image, self._fuse, self._head)  # type: ignore[arg-type]
         return GpuDetection(graphs, self._settings, self._experts, Cuda())
 
     def _warm_up(self) -> None:
@@ -351,6 +352,11 @@ class Detector:
             self._fpr.check_precision()
         for session in (self._image, self._fuse, self._head):
             session.check_precision()
+        if self._on_gpu is not None:
+            water = Volume(np.zeros((2, size, size), np.int16), np.diag([*self._settings.spacing, 1.0]))
+            grid = make_grid(water, self._settings, "none")
+            assert grid is not None
+            self._on_gpu(grid, Stopwatch(*STAGES))
 
 
 def _expert_indices(known: tuple[str, ...], names: Sequence[str] | None) -> NDArray[np.int64]:

@@ -131,8 +131,8 @@ class Stream:
         Returns
         -------
         Detections
-            With ``crop="none"`` exactly what the detector gives for the whole volume. With the body's crop the network
-            may have seen a little more around the body. ``timings["total"]`` is the time that this call took, the other
+            With ``crop="none"`` exactly what the detector gives for the whole volume on a CPU. With the body's crop the
+            network may have seen a little more around the body. ``timings["total"]`` is the time that this call took, the other
             stages add up what was done since the first slice.
 
         Raises

@@ -1,9 +1,13 @@
 """The way that stays on the GPU finds the boxes of the host's; in the simulator torch works on the CPU beside it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,9 +17,9 @@ from numba.core import config
 from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
 from lnsdk import Detector, Volume
-from lnsdk.backends.base import PrecisionError
 from lnsdk.export.bundle import write_graphs, write_metadata
 from lnsdk.pipelines.gpu import Cuda, Device, GpuDetection, Graphs
+from lnsdk.pipelines.gpu.device import Step
 from lnsdk.pipelines.grid import Grid, make_grid
 from lnsdk.pipelines.proposals import SliceBoxes, concatenate_slices
 from lnsdk.pipelines.timing import STAGES, Stopwatch
@@ -39,7 +43,10 @@ class Simulated:
     def stream(self) -> int:
         return 0
 
-    def record(self, step: Callable[..., tuple[Any, ...]], example: Sequence[Any]) -> Callable[..., tuple[Any, ...]]:
+    def memory(self) -> None:
+        pass
+
+    def record(self, step: Step, example: Sequence[Any], memory: None) -> Step:
         """Outputs lie in the same memory every time, as those of a recorded step do."""
         kept = step(*example)
 
@@ -98,7 +105,7 @@ def host(bundle: Path) -> Detector:
 def on_gpu(bundle: Path, place: Device) -> GpuDetection:
     device = "cpu" if place.name == "cpu" else "cuda"
     detector = Detector(bundle, backend="torchscript", device=device, threshold=0.0, crop="none")
-    graphs = Graphs(detector._image, detector._fuse, detector._head, "fp32")  # type: ignore[arg-type]
+    graphs = Graphs(detector._image, detector._fuse, detector._head)  # type: ignore[arg-type]
     return GpuDetection(graphs, detector._settings, detector._experts, place)
 
 
@@ -139,12 +146,17 @@ def test_the_boxes_of_the_host(host: Detector, on_gpu: GpuDetection, slices: int
     assert all(watch.stages[stage] > 0 for stage in ("resample", "image", "fuse", "decode", "head"))
 
 
-def test_sizes_follow_each_other(host: Detector, on_gpu: GpuDetection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lnsdk.pipelines.gpu.detection.SHAPES", 1)
-    for size in (18, 36, 18):
+def test_sizes_follow_each_other(
+    host: Detector, place: Device, on_gpu: GpuDetection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time that a size comes, it is recorded; only the last one is kept here."""
+    monkeypatch.setattr("lnsdk.pipelines.gpu.detection.SIZES", 1)
+    detection, recorded = GpuDetection(on_gpu._graphs, host._settings, host._experts, place), []
+    for size in (18, 36, 18, 18, 36):
         grid = grid_of(host, volume(2, size))
-        agree(concatenate_slices(on_gpu(grid, Stopwatch(*STAGES)), 4), by_host(host, grid))
-        assert list(on_gpu._steps)[-1] == (grid.height, grid.width)
+        agree(concatenate_slices(detection(grid, Stopwatch(*STAGES)), 4), by_host(host, grid))
+        recorded.append([width for _, width in detection._recorded])
+    assert recorded == [[], [], [32], [32], [48]]
 
 
 def test_nan_is_not_an_answer(host: Detector, place: Device, on_gpu: GpuDetection) -> None:
@@ -157,16 +169,42 @@ def test_nan_is_not_an_answer(host: Detector, place: Device, on_gpu: GpuDetectio
 
     sound = on_gpu._graphs
     for broken in (
-        Graphs(sound.image, Broken(sound.fuse), sound.head, "fp32"),  # type: ignore[arg-type]
-        Graphs(sound.image, sound.fuse, Broken(sound.head), "fp32"),  # type: ignore[arg-type]
+        Graphs(sound.image, Broken(sound.fuse), sound.head),  # type: ignore[arg-type]
+        Graphs(sound.image, sound.fuse, Broken(sound.head)),  # type: ignore[arg-type]
     ):
         detection = GpuDetection(broken, host._settings, host._experts, place)
         with pytest.raises(RuntimeError, match="gave NaN or infinity"):
             detection(grid_of(host, volume(2)), Stopwatch(*STAGES))
 
 
-def test_another_precision_is_refused(host: Detector, place: Device, on_gpu: GpuDetection) -> None:
-    sound = on_gpu._graphs
-    detection = GpuDetection(Graphs(sound.image, sound.fuse, sound.head, "fp16"), host._settings, host._experts, place)
-    with pytest.raises(PrecisionError, match=r"computes in torch\.float32, asked for fp16"):
-        detection(grid_of(host, volume(2)), Stopwatch(*STAGES))
+def test_a_recording_keeps_what_it_writes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for torch.cuda: the recorded kernels hold the address of the step's scratch memory."""
+    scratch = torch.zeros(3)
+    alive = weakref.ref(scratch)
+
+    def step(values: torch.Tensor, into: torch.Tensor = scratch) -> tuple[torch.Tensor, ...]:
+        into[:] = 2 * values
+        return (into,)
+
+    monkeypatch.setattr("lnsdk.pipelines.gpu.device._torch", lambda: SimpleNamespace(cuda=FakeCuda()))
+    monkeypatch.setattr("numba.cuda.defer_cleanup", nullcontext, raising=False)
+    recorded = Cuda().record(step, [torch.ones(3)], None)
+    del step, scratch
+    gc.collect()
+    assert alive() is not None
+    (output,) = recorded(torch.full((3,), 4.0))
+    assert output is alive()
+
+
+class FakeCuda:
+    """As much of torch.cuda as a recording asks for; its graphs replay nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return MagicMock()
+
+    def stream(self, stream: Any) -> Any:
+        return nullcontext()
+
+    def graph(self, graph: Any, pool: Any, capture_error_mode: str) -> Any:
+        assert capture_error_mode == "thread_local"
+        return nullcontext()

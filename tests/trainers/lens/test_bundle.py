@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,18 @@ def written(network: Lens, volume: Volume, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("export") / "bundle"
     write_lens_bundle(network, folder, "tiny", [volume], accept)
     return folder
+
+
+@pytest.mark.parametrize("name", ["image", "fuse", "head"])
+def test_torchscript_can_be_recorded_on_a_gpu_in_float32(written: Path, name: str) -> None:
+    """No value goes to the host, which a CUDA graph cannot record; TensorFloat-32 is not frozen in."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*torch\.jit")
+        traced = torch.jit.load(written / "models" / f"{name}.ts").inlined_graph
+    assert [node.kind() for node in traced.nodes() if node.kind() in ("aten::Int", "aten::item", "aten::Float")] == []
+    convolutions = traced.findAllNodes("aten::_convolution")
+    assert bool(convolutions) == (name != "head")
+    assert all(list(node.inputs())[-1].toIValue() is False for node in convolutions)
 
 
 def test_bundle_holds_what_it_promises(written: Path) -> None:

@@ -139,9 +139,9 @@ def match_patient(
     for found in near:
         volume, source, current = volumes[found.volume], volumes[found.source].case, labels[found.volume]
         rows = volume.tracklets.rows[volume.tracklets.members == found.tracklet]
-        center = volume.tracklets.rows[volume.tracklets.center_rows()[[found.tracklet]]]
-        rows = rows[compact(rows, center)]
         if apart(rows, current.boxes, overlap).all():
+            center = volume.tracklets.rows[volume.tracklets.center_rows()[[found.tracklet]]]
+            rows = rows[compact(rows, center)]
             index = len(current.types)
             new_lesion = np.full(len(rows), index)
             labels[found.volume] = add_lesions(current, rows, new_lesion, (source.labels.types[found.lesion],))

@@ -160,7 +160,8 @@ def compact(rows: Rows, known: Rows) -> NDArray[np.bool_]:
     """
     gap = np.abs(rows[:, :1] - known[:, 0]) * GRID_SPACING[2]
     sides = np.maximum(known[:, 3] - known[:, 1], known[:, 4] - known[:, 2]) * GRID_SPACING[0]
-    near = (gap <= REACH * sides) & (np.asarray(ops.iou(rows[:, 1:], known[:, 1:])) >= ALIKE)
+    overlaps = np.asarray(ops.iou(rows[:, 1:], known[:, 1:]), np.float32)
+    near = (gap <= REACH * sides) & (overlaps >= ALIKE)
     return np.asarray(near.any(axis=1))
 
 

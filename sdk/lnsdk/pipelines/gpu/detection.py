@@ -2,11 +2,13 @@
 
 The same steps as on the host (`lnsdk.pipelines.features`, `lnsdk.pipelines.proposals`): the volume is resampled where
 the network reads it, an image's features serve its three centres, and maps become proposals where they lie. Work on a
-batch is queued while the host selects the boxes of the batch before.
+batch is queued while the host selects the boxes of the batch before. A size of the input that comes for the second time
+is recorded as CUDA graphs: that takes as long as some batches, which a size that never comes again would not repay.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lnsdk.backends.base import PrecisionError
 from lnsdk.backends.torchscript import TorchScriptSession
 from lnsdk.ops import cuda
 from lnsdk.pipelines.features import REACH
@@ -29,23 +30,22 @@ from lnsdk.pipelines.timing import Stopwatch
 
 Progress = Callable[[int, int], None]
 
-SHAPES = 4
-"""Sizes of the input whose recorded steps are kept."""
+SIZES = 4
+"""Sizes of the input whose recorded steps are kept, those used last."""
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The detector's graphs, in torch on the device, and what they compute in."""
+    """The detector's graphs, in torch on the device."""
 
     image: TorchScriptSession
     fuse: TorchScriptSession
     head: TorchScriptSession
-    precision: str
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """What is done to every batch of one size, recorded."""
+    """What is done to every batch of one size."""
 
     image: Step
     fuse: Step
@@ -75,7 +75,14 @@ class GpuDetection:
         self._experts = experts
         self._device = device
         self._batch = settings.max_batch
-        self._steps: dict[tuple[int, int], _Steps] = {}
+        self._eager = _Steps(
+            image=lambda *inputs: graphs.image.forward(inputs),
+            fuse=self._fuse,
+            decode=partial(self._decode, cuda.Workspace()),
+            head=self._head,
+        )
+        self._recorded: OrderedDict[tuple[int, int], _Steps] = OrderedDict()
+        self._seen: set[tuple[int, int]] = set()
         self._lock = Lock()
 
     def __call__(self, grid: Grid, watch: Stopwatch, progress: Progress | None = None) -> list[SliceBoxes]:
@@ -90,19 +97,22 @@ class GpuDetection:
             clock = self._device.clock(watch)
             with clock("resample"):
                 slices = self._resample(grid)
+            steps = self._steps_for(slices)
             found: list[SliceBoxes] = []
             waiting: tuple[int, list[Tensor]] | None = None
-            for start, inputs in self._centers(slices, clock):
-                queued = start, self._on_the_way(self._detect(slices, inputs, clock))
+            for start, inputs in self._centers(slices, steps, clock):
+                queued = start, self._on_the_way(self._detect(steps, inputs, clock))
                 if waiting is not None:
-                    found += self._select(*waiting, grid)
+                    found += self._select(*waiting, grid, watch)
                 waiting = queued
                 if progress is not None:
-                    progress(min(start + self._batch, grid.count), grid.count)
+                    progress(len(found), grid.count)
             assert waiting is not None
-            found += self._select(*waiting, grid)
+            found += self._select(*waiting, grid, watch)
             clock.stop()
-            return found
+        if progress is not None:
+            progress(grid.count, grid.count)
+        return found
 
     def _resample(self, grid: Grid) -> Tensor:
         """All slices of the grid (z, y, x), padded with air."""
@@ -122,9 +132,11 @@ class GpuDetection:
         _, height, width = grid.shape
         return torch.nn.functional.pad(used, (0, grid.width - width, 0, grid.height - height))
 
-    def _centers(self, slices: Tensor, clock: Any) -> Iterator[tuple[int, list[Tensor]]]:
+    def _centers(self, slices: Tensor, steps: _Steps, clock: Any) -> Iterator[tuple[int, list[Tensor]]]:
         """Batches of centres: the first one's slice, and the inputs of ``fuse``. The last batch repeats its last."""
         count = len(slices)
+        beside = np.arange(-1, count + 1)[:, None] + np.arange(CHANNELS) - CHANNELS // 2
+        channels = self._torch.from_numpy(np.clip(beside, 0, count - 1)).to(self._device.name)
         features: dict[int, tuple[Tensor, ...]] = {}
         names = list(self._graphs.image.graph.signature.outputs)
         for start in range(0, count, self._batch):
@@ -132,7 +144,7 @@ class GpuDetection:
             wanted = sorted({_image_at(row + step, count) for row in rows for step in (-REACH, 0, REACH)})
             missing = [image for image in wanted if image not in features]
             for first in range(0, len(missing), self._batch):
-                features |= self._look(slices, missing[first : first + self._batch], clock)
+                features |= self._look(slices, channels, missing[first : first + self._batch], steps, clock)
             features = {image: features[image] for image in wanted}
             inputs: dict[str, Tensor] = {}
             for suffix, step in (("_prev", -REACH), ("", 0), ("_next", REACH)):
@@ -141,20 +153,18 @@ class GpuDetection:
                 inputs |= {name + suffix: values for name, values in zip(names, stacked, strict=True)}
             yield start, [inputs[name] for name in self._graphs.fuse.graph.signature.inputs]
 
-    def _look(self, slices: Tensor, images: list[int], clock: Any) -> dict[int, tuple[Tensor, ...]]:
-        """Features of images, each with its own memory."""
-        torch = self._torch
+    def _look(
+        self, slices: Tensor, channels: Tensor, images: list[int], steps: _Steps, clock: Any
+    ) -> dict[int, tuple[Tensor, ...]]:
+        """Features of images, each with its own memory; the slices of image i are row i + 1 of `channels`."""
         padded = images + images[-1:] * (self._batch - len(images))
-        beside = np.arange(CHANNELS) - CHANNELS // 2
-        index = np.clip(np.array(padded)[:, None] + beside, 0, len(slices) - 1)
-        batch = slices[torch.from_numpy(index).to(self._device.name)]
+        batch = slices[self._torch.stack([channels[image + 1] for image in padded])]
         with clock("image"):
-            outputs = self._steps_for(batch).image(batch)
+            outputs = steps.image(batch)
         return {image: tuple(output[row].clone() for output in outputs) for row, image in enumerate(images)}
 
-    def _detect(self, slices: Tensor, inputs: list[Tensor], clock: Any) -> tuple[Tensor, ...]:
+    def _detect(self, steps: _Steps, inputs: list[Tensor], clock: Any) -> tuple[Tensor, ...]:
         """Queue the work on a batch of centres: proposals, how many, scores, offsets, whether all was finite."""
-        steps = self._steps[tuple(slices.shape[1:])]
         with clock("fuse"):
             features, centerness, distances = steps.fuse(*inputs)
         with clock("decode"):
@@ -163,26 +173,30 @@ class GpuDetection:
             scores, offsets = steps.head(features, rois)
         return rois, counts, scores, offsets, finite
 
-    def _steps_for(self, images: Tensor) -> _Steps:
-        """The recorded steps for images of this size; the first of a size records them, the oldest size is dropped."""
-        size = tuple(images.shape[2:])
-        if size not in self._steps:
-            while len(self._steps) >= SHAPES:
-                del self._steps[next(iter(self._steps))]
-            self._steps[size] = self._record(images)
-        return self._steps[size]
+    def _steps_for(self, slices: Tensor) -> _Steps:
+        """The steps for slices of this size, recorded where the size came before."""
+        size = (int(slices.shape[1]), int(slices.shape[2]))
+        if size not in self._seen:
+            self._seen.add(size)
+            return self._eager
+        if size not in self._recorded:
+            self._recorded[size] = self._record(slices[:1].expand(self._batch, CHANNELS, *size))
+            if len(self._recorded) > SIZES:
+                self._recorded.popitem(last=False)
+        self._recorded.move_to_end(size)
+        return self._recorded[size]
 
     def _record(self, images: Tensor) -> _Steps:
-        record = self._device.record
-        image = record(lambda *inputs: self._graphs.image.forward(inputs), [images])
+        """Record every step with what the one before gives; its scratch memory, whose place is recorded, is its own."""
+        memory, record = self._device.memory(), self._device.record
+        image = record(self._eager.image, [images], memory)
         features = dict(zip(self._graphs.image.graph.signature.outputs, image(images), strict=True))
         inputs = [features[_unsuffixed(name)] for name in self._graphs.fuse.graph.signature.inputs]
-        fuse = record(self._fuse, inputs)
-        outputs = fuse(*inputs)
-        self._check_precision(outputs[0])
-        decode = record(partial(self._decode, cuda.Workspace()), outputs[1:])
-        rois, *_ = decode(*outputs[1:])
-        return _Steps(image, fuse, decode, record(self._head, [outputs[0], rois]))
+        fuse = record(self._fuse, inputs, memory)
+        fused, *maps = fuse(*inputs)
+        decode = record(partial(self._decode, cuda.Workspace()), maps, memory)
+        rois, *_ = decode(*maps)
+        return _Steps(image, fuse, decode, record(self._head, [fused, rois], memory))
 
     def _fuse(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Features as the network gives them; centerness and distances as the kernels read them."""
@@ -192,10 +206,7 @@ class GpuDetection:
         return found["features"], *maps
 
     def _decode(self, workspace: cuda.Workspace, centerness: Tensor, distances: Tensor) -> tuple[Tensor, ...]:
-        """Proposals (N, R, 4) with empty boxes behind them, how many (N, 1), and whether the maps are finite.
-
-        What is recorded keeps the addresses of its scratch memory, so no two recordings share any.
-        """
+        """Proposals (N, R, 4) with empty boxes behind them, how many (N, 1), and whether the maps are finite."""
         torch, device, settings = self._torch, self._device, self._settings
         rois = torch.zeros((len(centerness), settings.post_nms, 4), device=device.name)
         counts = torch.zeros((len(centerness), 1), dtype=torch.int32, device=device.name)
@@ -222,17 +233,11 @@ class GpuDetection:
         found = dict(zip(names, self._graphs.head.forward(ordered), strict=True))
         return found["scores"].float(), found["offsets"].float()
 
-    def _check_precision(self, features: Tensor) -> None:
-        """Refuse features of another type than was asked for: autocast that is switched off says nothing."""
-        expected = self._torch.float16 if self._graphs.precision == "fp16" else self._torch.float32
-        if features.dtype != expected:
-            raise PrecisionError(f"torchscript: computes in {features.dtype}, asked for {self._graphs.precision}")
-
     def _on_the_way(self, outputs: tuple[Tensor, ...]) -> list[Tensor]:
         """Copies of a batch's results that are on their way to the host, followed by what says that they are there."""
         torch = self._torch
         if self._device.name == "cpu":
-            return [output.clone() for output in outputs]
+            return [*(output.clone() for output in outputs), None]
         copies = [torch.empty(output.shape, dtype=output.dtype, pin_memory=True) for output in outputs]
         for copy, output in zip(copies, outputs, strict=True):
             copy.copy_(output, non_blocking=True)
@@ -240,11 +245,16 @@ class GpuDetection:
         arrived.record()
         return [*copies, arrived]
 
-    def _select(self, start: int, arriving: list[Tensor], grid: Grid) -> list[SliceBoxes]:
-        """Final boxes of a batch's slices, on the host."""
-        rois, counts, scores, offsets, finite, *arrived = arriving
-        for event in arrived:
-            event.synchronize()
+    def _select(self, start: int, arriving: list[Tensor], grid: Grid, watch: Stopwatch) -> list[SliceBoxes]:
+        """Final boxes of a batch's slices, on the host, once its results are there."""
+        *results, arrived = arriving
+        if arrived is not None:
+            arrived.synchronize()
+        with watch("decode"):
+            return self._boxes(start, results, grid)
+
+    def _boxes(self, start: int, results: list[Tensor], grid: Grid) -> list[SliceBoxes]:
+        rois, counts, scores, offsets, finite = results
         if not (finite and self._torch.isfinite(scores).all() and self._torch.isfinite(offsets).all()):
             raise RuntimeError(
                 "the network gave NaN or infinity, so its answer cannot be trusted; export the bundle again or use "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 from lnsdk.pipelines.timing import Stopwatch
@@ -15,8 +16,8 @@ Tensor: TypeAlias = Any
 Step: TypeAlias = Callable[..., tuple[Tensor, ...]]
 """From tensors to tensors, always of the same shapes."""
 
-WARM_UP = 3
-"""Calls of a step before it is recorded: torch and cuDNN choose and allocate in them."""
+_recording = Lock()
+"""CUDA allows one recording at a time."""
 
 
 class Clock(Protocol):
@@ -41,7 +42,10 @@ class Device(Protocol):
     def stream(self) -> int:
         """Handle of the stream that torch queues its work on now."""
 
-    def record(self, step: Step, example: Sequence[Tensor]) -> Step:
+    def memory(self) -> Any:
+        """Memory that steps which never run at the same time may share."""
+
+    def record(self, step: Step, example: Sequence[Tensor], memory: Any) -> Step:
         """A step that does what another does with inputs like the example's; its outputs hold until it runs again."""
 
     def clock(self, watch: Stopwatch) -> Clock:
@@ -61,9 +65,13 @@ class Cuda:
         """Handle of torch's current stream."""
         return int(_torch().cuda.current_stream().cuda_stream)
 
-    def record(self, step: Step, example: Sequence[Tensor]) -> Step:
+    def memory(self) -> Any:
+        """A pool of torch's allocator."""
+        return _torch().cuda.graph_pool_handle()
+
+    def record(self, step: Step, example: Sequence[Tensor], memory: Any) -> Step:
         """Record a step as a CUDA graph, so that one call of the driver queues all of its kernels."""
-        return _Recorded(step, example)
+        return _Recorded(step, example, memory)
 
     def clock(self, watch: Stopwatch) -> Clock:
         """A clock that reads the GPU's own events."""
@@ -71,19 +79,24 @@ class Cuda:
 
 
 class _Recorded:
-    """A CUDA graph with its own inputs and outputs."""
+    """A CUDA graph with its own inputs and outputs. It keeps the step, whose scratch memory the graph writes to."""
 
-    def __init__(self, step: Step, example: Sequence[Tensor]) -> None:
+    def __init__(self, step: Step, example: Sequence[Tensor], memory: Any) -> None:
         cuda = _torch().cuda
+        self._step = step
         self._inputs = [tensor.clone() for tensor in example]
         aside = cuda.Stream()
         aside.wait_stream(cuda.current_stream())
         with cuda.stream(aside):
-            for _ in range(WARM_UP):
-                step(*self._inputs)
+            step(*self._inputs)  # torch, cuDNN and numba choose, compile and allocate in the first call
         cuda.current_stream().wait_stream(aside)
         self._graph = cuda.CUDAGraph()
-        with cuda.graph(self._graph):
+        # Other threads go on with the GPU meanwhile; nothing of numba's may be freed inside of a recording.
+        with (
+            _recording,
+            import_module("numba.cuda").defer_cleanup(),
+            cuda.graph(self._graph, pool=memory, capture_error_mode="thread_local"),
+        ):
             self._outputs = step(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
