@@ -1,4 +1,4 @@
-"""The kernels for a GPU against those for the CPU, on data that are already where each works.
+"""The kernels for a GPU against those for the CPU, on data and into memory that are already where each works.
 
 Run as ``python -m benchmarks.gpu.kernels -o DIR``; writes DIR/kernels.md and kernels.json. The first call of each
 compiles it and is timed by itself.
@@ -19,6 +19,9 @@ import numpy as np
 from benchmarks.boxes import proposals
 from lnsdk import ops
 from lnsdk.bench.machine import describe, facts
+from lnsdk.bundle import read_bundle
+from lnsdk.pipelines.proposals import decode_proposals
+from lnsdk.pipelines.settings import read_settings
 
 REPEATS = 20
 
@@ -65,34 +68,59 @@ def cases() -> list[Case]:
     grid = ops.resample_window(voxels, spacing, target)
     centers = np.arange(0, len(grid), max(1, len(grid) // 16))[:16]
     grid_on_gpu = cuda.to_device(grid)
+    groups = ops.group_slices(grid, centers[::-1]).copy()
+    heat = ops.vote_heatmap(votes, patch, stride, shape)
+    groups_on_gpu, heat_on_gpu = cuda.device_array_like(groups), cuda.device_array_like(heat)
+    settings = read_settings(read_bundle())
+    centerness = random.random((len(settings.experts), 128, 128), np.float32) ** 8
+    distances = random.uniform(4, 30, (len(centerness), 4, 128, 128)).astype(np.float32)
+    maps = [cuda.to_device(array) for array in (centerness, distances)]
+    limits: dict[str, Any] = {
+        "stride": settings.stride,
+        "min_score": settings.proposal_min_score,
+        "iou_threshold": settings.proposal_iou,
+        "pre_nms": settings.pre_nms,
+        "post_nms": settings.post_nms,
+    }
+    proposals_on_gpu = gpu.Proposals(
+        cuda.device_array((settings.post_nms, 4), np.float32), cuda.device_array(1, np.int32)
+    )
+    workspace = gpu.Workspace()
     return [
         Case(
             "resample_window",
             f"{depth} x {side} x {side}",
-            lambda: ops.resample_window(voxels, spacing, target),
-            lambda: gpu.resample_window(on_gpu[0], spacing, target),
+            lambda: ops.resample_window(voxels, spacing, target, out=grid),
+            lambda: gpu.resample_window(on_gpu[0], spacing, target, out=grid_on_gpu),
             lambda found: found.copy_to_host(),
         ),
         Case(
             "group_slices",
             f"{len(centers)} centres of {grid.shape[1]} x {grid.shape[2]}",
-            lambda: np.ascontiguousarray(ops.group_slices(grid, centers)),
-            lambda: gpu.group_slices(grid_on_gpu, centers),
+            lambda: ops.group_slices(grid, centers, out=groups),
+            lambda: gpu.group_slices(grid_on_gpu, centers, out=groups_on_gpu),
             lambda found: found.copy_to_host(),
         ),
         Case(
             "nms",
             f"{count} boxes in crowds",
             lambda: ops.nms(boxes, scores, 0.5),
-            lambda: gpu.nms(on_gpu[1], on_gpu[2], 0.5),
+            lambda: gpu.nms(on_gpu[1], on_gpu[2], 0.5, workspace=workspace),
             lambda found: found.indices.copy_to_host()[: int(found.count.copy_to_host()[0])],
         ),
         Case(
             "vote_heatmap",
             f"{shape[0]} x {shape[1]} pixels",
-            lambda: ops.vote_heatmap(votes, patch, stride, shape),
-            lambda: gpu.vote_heatmap(on_gpu[3], patch, stride, shape),
+            lambda: ops.vote_heatmap(votes, patch, stride, shape, out=heat),
+            lambda: gpu.vote_heatmap(on_gpu[3], patch, stride, shape, out=heat_on_gpu),
             lambda found: found.copy_to_host(),
+        ),
+        Case(
+            "decode_proposals",
+            f"{len(centerness)} experts, {centerness.shape[1]} x {centerness.shape[2]}",
+            lambda: decode_proposals(centerness, distances, settings),
+            lambda: gpu.decode_proposals(*maps, **limits, out=proposals_on_gpu, workspace=workspace),
+            lambda found: found.boxes.copy_to_host()[: int(found.count.copy_to_host()[0])],
         ),
     ]
 

@@ -35,6 +35,7 @@ else
     bench="--device cuda --repeats 5"
 fi
 part tests env NUMBA_ENABLE_CUDASIM=$simulated "$python" -m pytest -q tests/ops/cuda tests/pipelines/gpu
+grep -q passed "$out/tests.log" || echo "tests: all were skipped, see tests.log" | tee -a "$out/not_run.txt"
 part kernels "$python" -m benchmarks.gpu.kernels -o "$out"
 # shellcheck disable=SC2086 # options are words
 part networks "$python" -m benchmarks.gpu.networks -o "$out" $networks

@@ -132,8 +132,8 @@ class Stream:
         -------
         Detections
             With ``crop="none"`` exactly what the detector gives for the whole volume on a CPU. With the body's crop the
-            network may have seen a little more around the body. ``timings["total"]`` is the time that this call took, the other
-            stages add up what was done since the first slice.
+            network may have seen a little more around the body. ``timings["total"]`` is the time that this call took,
+            the other stages add up what was done since the first slice.
 
         Raises
         ------
