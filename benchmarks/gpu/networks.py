@@ -1,7 +1,7 @@
 """The LENS presets on a device, in TorchScript with random weights: time a slice, share of the matrix rate, first call.
 
-Run as ``python -m benchmarks.gpu.networks -o DIR``; writes DIR/networks.md and networks.json. The network's times depend
-on weights only through the number of proposals, which is stated; what random scores leave to the host does more so.
+Run as ``python -m benchmarks.gpu.networks -o DIR``; writes DIR/networks.md and networks.json. Weights decide how many
+proposals there are, which is stated, and what is left to the host; the network's times depend on nothing else of them.
 """
 
 from __future__ import annotations
