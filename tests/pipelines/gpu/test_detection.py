@@ -29,6 +29,8 @@ from lnsdk.trainers.lens.settings import runtime_of
 from lnsdk.trainers.networks.lens import Lens
 from tests.trainers.lens.tiny import TINY, spread_scores
 
+pytestmark = pytest.mark.gpu
+
 BATCH, PROPOSALS = 4, 12
 
 
