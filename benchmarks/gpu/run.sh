@@ -36,7 +36,8 @@ else
 fi
 part tests env NUMBA_ENABLE_CUDASIM=$simulated "$python" -m pytest -q tests/ops/cuda tests/pipelines/gpu
 grep -q passed "$out/tests.log" || echo "tests: all were skipped, see tests.log" | tee -a "$out/not_run.txt"
-part kernels "$python" -m benchmarks.gpu.kernels -o "$out"
+part kernels "$python" -m pytest -q benchmarks/ops/cuda --benchmark-json="$out/kernels.json"
+grep -q passed "$out/kernels.log" || echo "kernels: all were skipped, see kernels.log" | tee -a "$out/not_run.txt"
 # shellcheck disable=SC2086 # options are words
 part networks "$python" -m benchmarks.gpu.networks -o "$out" $networks
 # shellcheck disable=SC2086

@@ -1,9 +1,10 @@
-"""The functions on the device against what torch and torchvision offer there, each with the same answer.
+"""The functions on the device against what torch and torchvision offer there and lnsdk on the CPU, the same answer.
 
 Every call is timed until the device has done it. lnsdk writes into arrays that are there already, as a detector does.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,18 @@ import torchvision
 from numpy.typing import NDArray
 
 from lnsdk import ops
+from lnsdk.bundle import read_bundle
 from lnsdk.ops import cuda as gpu
 from lnsdk.ops.slices import grid_shape
+from lnsdk.pipelines.proposals import decode_proposals
+from lnsdk.pipelines.settings import read_settings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no NVIDIA GPU")]
 
 SHAPE, SPACING, OUT_SPACING, WINDOW = (99, 512, 512), (0.564, 0.564, 3.0), (0.8, 0.8, 2.0), (-1024.0, 3071.0)
 IOU_THRESHOLD, MIN_SCORE, STRIDE, PRE_NMS, POST_NMS = 0.7, 0.05, 4, 6000, 300
 PATCH, STEP, MAP = 256, 64, (2048, 2048)
+ON_CPU = "lnsdk on the CPU"
 
 
 def _timed(benchmark: Any, call: Callable[[], Any]) -> Any:
@@ -51,7 +56,7 @@ def _sample_places() -> torch.Tensor:
     return torch.stack([x, y, z], dim=-1)[None].float().cuda()
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "torch grid_sample"])
+@pytest.mark.parametrize("library", ["lnsdk", "torch grid_sample", ON_CPU])
 def test_resample_window(benchmark: Any, library: str) -> None:
     benchmark.group = "on the device: resample and window, 99 x 512 x 512"
     voxels = torch.from_numpy(_volume()).cuda()
@@ -63,6 +68,10 @@ def test_resample_window(benchmark: Any, library: str) -> None:
         )
         np.testing.assert_array_equal(grid, ops.resample_window(_volume(), SPACING, OUT_SPACING, WINDOW))
         return
+    if library == ON_CPU:
+        host, on_host = _volume(), np.empty(grid_shape(SHAPE, SPACING, OUT_SPACING), np.float32)
+        benchmark(lambda: ops.resample_window(host, SPACING, OUT_SPACING, WINDOW, out=on_host))
+        return
     places = _sample_places()
 
     def sample() -> torch.Tensor:
@@ -73,7 +82,7 @@ def test_resample_window(benchmark: Any, library: str) -> None:
     np.testing.assert_allclose(grid, ops.resample_window(_volume(), SPACING, OUT_SPACING, WINDOW), atol=0.05)
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "torch indexing"])
+@pytest.mark.parametrize("library", ["lnsdk", "torch indexing", ON_CPU])
 def test_group_slices(benchmark: Any, library: str) -> None:
     benchmark.group = "on the device: group 32 centres, 368 x 368"
     grid = torch.randint(0, 256, (64, 368, 368), device="cuda").half()
@@ -82,6 +91,9 @@ def test_group_slices(benchmark: Any, library: str) -> None:
     out = torch.empty(32, 3, 3, 368, 368, dtype=torch.float16, device="cuda")
     if library == "lnsdk":
         groups = _timed(benchmark, lambda: gpu.group_slices(grid, centers, out=out))
+    elif library == ON_CPU:
+        host, on_host = grid.cpu().numpy(), np.empty(tuple(out.shape), np.float16)
+        groups = torch.from_numpy(benchmark(lambda: ops.group_slices(host, centers, out=on_host))).cuda()
     else:
         groups = _timed(benchmark, lambda: grid[index])
     assert torch.equal(groups, grid[index])
@@ -98,7 +110,7 @@ def _boxes(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 @pytest.mark.parametrize("count", [1000, 6000, 50_000])
-@pytest.mark.parametrize("library", ["lnsdk", "torchvision"])
+@pytest.mark.parametrize("library", ["lnsdk", "torchvision", ON_CPU])
 def test_nms(benchmark: Any, library: str, count: int) -> None:
     """A box in a thousand may differ: the overlaps of torchvision are rounded otherwise."""
     benchmark.group = f"on the device: nms, {count} boxes"
@@ -110,6 +122,8 @@ def test_nms(benchmark: Any, library: str, count: int) -> None:
         out = gpu.Kept(torch.empty(count, dtype=torch.int64, device="cuda"), torch.empty(1, dtype=torch.int32).cuda())
         kept = _timed(benchmark, lambda: gpu.nms(*tensors, IOU_THRESHOLD, out=out, workspace=workspace))
         np.testing.assert_array_equal(kept.indices[: kept.count.item()].cpu().numpy(), expected)
+    elif library == ON_CPU:
+        benchmark(lambda: ops.nms(boxes, scores, IOU_THRESHOLD))
     else:
         kept = _timed(benchmark, lambda: torchvision.ops.nms(*tensors, IOU_THRESHOLD)).cpu().numpy()
         assert len(set(kept) ^ set(expected)) <= len(expected) / 1000
@@ -130,7 +144,7 @@ def _decode_with_torch(centerness: torch.Tensor, distances: torch.Tensor) -> tor
     return boxes[torchvision.ops.nms(boxes, ranked, IOU_THRESHOLD)[:POST_NMS]]
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "torch and torchvision"])
+@pytest.mark.parametrize("library", ["lnsdk", "torch and torchvision", ON_CPU])
 def test_decode_proposals(benchmark: Any, library: str) -> None:
     benchmark.group = "on the device: proposals of one slice, 4 experts x 128 x 128"
     torch.manual_seed(0)
@@ -154,6 +168,12 @@ def test_decode_proposals(benchmark: Any, library: str) -> None:
             ),
         )
         boxes = found.boxes[: found.count.item()]
+    elif library == ON_CPU:
+        limits = {"pre_nms": PRE_NMS, "post_nms": POST_NMS, "stride": STRIDE}
+        thresholds = {"proposal_min_score": MIN_SCORE, "proposal_iou": IOU_THRESHOLD}
+        settings = replace(read_settings(read_bundle()), **limits, **thresholds)  # type: ignore[arg-type]
+        maps = centerness.cpu().numpy(), distances.cpu().numpy()
+        boxes = torch.from_numpy(benchmark(lambda: decode_proposals(*maps, settings))).cuda()
     else:
         boxes = _timed(benchmark, lambda: _decode_with_torch(centerness, distances))
     assert torch.equal(boxes[0], _decode_with_torch(centerness, distances)[0])
@@ -166,7 +186,7 @@ def _fold(votes: torch.Tensor) -> torch.Tensor:
     return folded[0, 0] * (STEP / PATCH) ** 2
 
 
-@pytest.mark.parametrize("library", ["lnsdk", "torch fold"])
+@pytest.mark.parametrize("library", ["lnsdk", "torch fold", ON_CPU])
 def test_vote_heatmap(benchmark: Any, library: str) -> None:
     count = (MAP[0] - PATCH) // STEP + 1
     benchmark.group = f"on the device: vote heat map, {MAP[0]} x {MAP[1]}, {count} x {count} windows"
@@ -176,6 +196,9 @@ def test_vote_heatmap(benchmark: Any, library: str) -> None:
         out = torch.empty(MAP, device="cuda")
         heatmap = _timed(benchmark, lambda: gpu.vote_heatmap(votes, PATCH, STEP, MAP, out=out))
         np.testing.assert_array_equal(heatmap.cpu().numpy(), ops.vote_heatmap(host, PATCH, STEP, MAP))
+    elif library == ON_CPU:
+        on_host = np.empty(MAP, np.float32)
+        benchmark(lambda: ops.vote_heatmap(host, PATCH, STEP, MAP, out=on_host))
     else:
         heatmap = _timed(benchmark, lambda: _fold(votes))
         np.testing.assert_allclose(heatmap.cpu().numpy(), ops.vote_heatmap(host, PATCH, STEP, MAP), rtol=1e-4)
