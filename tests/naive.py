@@ -237,9 +237,9 @@ def gather_patches(
 
 
 def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[tuple[int, int], ...]:
-    """Samples 4 mm apart; body is what some 3 x 3 square of tissue covers."""
+    """Samples 4 mm apart in every slice; body is what some 3 x 3 square of tissue covers."""
     step = [max(1, int(4 / spacing[2 - axis])) for axis in range(3)]
-    samples = voxels[:: step[0], :: step[1], :: step[2]] > -400
+    samples = voxels[:, :: step[1], :: step[2]] > -400
     depth, height, width = samples.shape
     found = set()
     for z in range(depth):

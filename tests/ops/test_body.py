@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lnsdk import ops
+from lnsdk.ops.body import body_extent
 from tests import naive
 
 SPACING = (2.0, 2.0, 4.0)
@@ -43,6 +44,18 @@ def _holds_with_margin(box: ops.slices.Ranges) -> bool:
 )
 def test_body_box_is_the_oracle(voxels: NDArray[np.int16], spacing: tuple[float, float, float]) -> None:
     assert ops.body_box(voxels, spacing) == naive.body_box(voxels, spacing)
+
+
+def test_the_body_of_a_volume_is_that_of_its_slices() -> None:
+    voxels = _with_body()
+    voxels[:3, :, 70:] = -1000
+    voxels[4] = -1000
+    slices = [body_extent(voxels[z : z + 1], SPACING) for z in range(len(voxels))]
+    assert slices[4] is None
+    assert len(set(slices)) == 3
+    found = [extent for extent in slices if extent is not None]
+    united = tuple((min(each[axis][0] for each in found), max(each[axis][1] for each in found)) for axis in (0, 1))
+    assert body_extent(voxels, SPACING) == united == ops.body_box(voxels, SPACING)[1:]
 
 
 def test_body_in_air() -> None:

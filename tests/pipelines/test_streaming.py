@@ -137,11 +137,9 @@ def test_a_body_that_widens_is_seen_whole(toy: Path) -> None:
     detector = Detector(toy, threshold=0, crop="body")
     wide = Volume(np.pad(voxels, ((0, 0), (100, 100), (100, 100)), constant_values=-1000), source.affine)
     expected = detector(wide)
-    found = streamed(detector, wide, list(range(40)))
-    assert len(found.lesions) == len(expected.lesions) >= 1
-    for a, b in zip(found.lesions, expected.lesions, strict=True):
-        np.testing.assert_allclose(a.box, b.box, atol=0.25)
-        assert a.score == pytest.approx(b.score, abs=0.01)
+    assert len(expected.lesions) >= 1
+    for order in orders(40).values():
+        assert streamed(detector, wide, order).lesions == expected.lesions
 
 
 def test_few_slices_and_none(toy: Path) -> None:

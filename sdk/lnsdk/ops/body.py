@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from lnsdk.ops import _arguments
 from lnsdk.ops.slices import Ranges, require_voxels
 
+Range = tuple[int, int]
+
 AIR_HU = -950
 """Blocks whose mean is above this hold more than air: inflated lung lies at -900 to -700, noisy air at -1000."""
 
@@ -24,7 +26,7 @@ BODY_HU = -400
 """Between lung and soft tissue: above it lie fat, soft tissue and bone."""
 
 BODY_SAMPLE_MM = 4.0
-"""Distance of the samples, along each axis, that the body is searched in."""
+"""Distance of the samples, along y and x, that the body is searched in."""
 
 BODY_THICKNESS = 3
 """In samples: what is thinner in the axial plane (table, tubes, streaks) is no body."""
@@ -71,9 +73,9 @@ def is_air(voxels: NDArray[np.int16], spacing: Sequence[float]) -> bool:
 def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges:
     """Find the part of each slice that the body occupies, the same for all slices.
 
-    The volume is sampled every 4 mm; in each axial slice, what is above -400 HU and at least 3 samples thick both ways
-    is body. Where nothing is that thick, as inside a lung, all of the slice is kept. Lung is inside the box because the
-    chest wall around it is: of a part cut out of a chest, lung beside thick tissue may lie outside.
+    Each axial slice is sampled every 4 mm; what is above -400 HU and at least 3 samples thick both ways is body. Where
+    nothing is that thick, as inside a lung, all of the slice is kept. Lung is inside the box because the chest wall
+    around it is: of a part cut out of a chest, lung beside thick tissue may lie outside.
 
     Parameters
     ----------
@@ -94,17 +96,27 @@ def body_box(voxels: NDArray[np.int16], spacing: Sequence[float]) -> Ranges:
     ValueError
         When a shape or spacing is wrong.
     """
+    extent = body_extent(voxels, spacing)
+    depth, height, width = voxels.shape
+    y_range, x_range = extent if extent is not None else ((0, height), (0, width))
+    return (0, depth), y_range, x_range
+
+
+def body_extent(voxels: NDArray[np.int16], spacing: Sequence[float]) -> tuple[Range, Range] | None:
+    """Ranges of y and x that hold the body of every slice, as for `body_box`; None where no slice shows any.
+
+    Those of a volume are the smallest that hold those of each of its slices.
+    """
     spacings = _checked(voxels, spacing)
     steps = [max(1, int(BODY_SAMPLE_MM / each)) for each in spacings]
-    body = _opened(voxels[:: steps[0], :: steps[1], :: steps[2]] > BODY_HU, BODY_THICKNESS)
+    body = _opened(voxels[:, :: steps[1], :: steps[2]] > BODY_HU, BODY_THICKNESS)
     if not body.any():
-        depth, height, width = voxels.shape
-        return (0, depth), (0, height), (0, width)
+        return None
     y_range, x_range = (
         _range_of(np.flatnonzero(body.any(axis=others)) * steps[axis], spacings[axis], voxels.shape[axis])
         for axis, others in ((1, (0, 2)), (2, (0, 1)))
     )
-    return (0, len(voxels)), y_range, x_range
+    return y_range, x_range
 
 
 def _checked(voxels: NDArray[np.int16], spacing: Sequence[float]) -> list[float]:

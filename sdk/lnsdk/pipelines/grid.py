@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnsdk import ops
+from lnsdk.ops.body import body_extent
 from lnsdk.ops.slices import Ranges, grid_shape
 from lnsdk.pipelines.settings import Settings
 from lnsdk.volume import AxisMap, Volume, to_lps_axes
@@ -156,32 +157,29 @@ def make_grid(volume: Volume, settings: Settings, crop: str) -> Grid | None:
     reoriented, axis_map = to_lps_axes(volume)
     if ops.is_air(reoriented.voxels, reoriented.spacing):
         return None
-    return lay_grid(volume, reoriented, axis_map, settings, *crop_of(reoriented, settings, crop))
+    body = body_extent(reoriented.voxels, reoriented.spacing) if crop == "body" else None
+    return lay_grid(volume, reoriented, axis_map, settings, *crop_around(body, reoriented, settings))
 
 
-def crop_of(volume: Volume, settings: Settings, crop: str, margin: int = 0) -> tuple[Range, Range]:
+def crop_around(body: tuple[Range, Range] | None, volume: Volume, settings: Settings) -> tuple[Range, Range]:
     """Rows and columns of the whole grid that are used.
 
     Parameters
     ----------
+    body : (Range, Range) or None
+        Half-open ranges of the voxels' rows and columns that must be among them; None is all.
     volume : Volume
         With axes along the patient's; or a part of its slices.
     settings : Settings
         Grid spacing and padding.
-    crop : str
-        ``"body"`` or ``"none"``, as for `make_grid`.
-    margin : int
-        Samples around the body that are used besides.
     """
     _, height, width = grid_shape(volume.shape, volume.spacing, settings.spacing)
-    if crop == "none":
+    if body is None:
         return (0, height), (0, width)
-    body = ops.body_box(volume.voxels, volume.spacing)
-    spans = (
-        (cover(voxels, volume.spacing[axis] / settings.spacing[axis], count), count)
-        for voxels, axis, count in ((body[1], 1, height), (body[2], 0, width))
+    rows, columns = (
+        _on_multiples(cover(voxels, volume.spacing[axis] / settings.spacing[axis], count), settings.multiple, count)
+        for voxels, axis, count in ((body[0], 1, height), (body[1], 0, width))
     )
-    rows, columns = (_widened(span, margin, settings.multiple, count) for span, count in spans)
     return rows, columns
 
 
@@ -247,10 +245,9 @@ def cover(voxels: Range, scale: float, count: int) -> Range:
     return start, max(stop, start + 1)
 
 
-def _widened(span: Range, margin: int, multiple: int, count: int) -> Range:
-    """A range with a margin that begins and, where the grid has so many samples, ends at multiples."""
-    start, stop = max(span[0] - margin, 0), span[1] + margin
-    return start // multiple * multiple, min(-(-stop // multiple) * multiple, count)
+def _on_multiples(span: Range, multiple: int, count: int) -> Range:
+    """The smallest range around another that begins and, where the grid has so many samples, ends at multiples."""
+    return span[0] // multiple * multiple, min(-(-span[1] // multiple) * multiple, count)
 
 
 def _padded(span: Range, multiple: int) -> int:

@@ -16,8 +16,9 @@ from lnsdk.errors import InputError
 from lnsdk.io.arriving import Arrivals
 from lnsdk.io.files import PathLike
 from lnsdk.io.stack import SAME_POSITION_MM
+from lnsdk.ops.body import body_extent
 from lnsdk.pipelines.features import Centers
-from lnsdk.pipelines.grid import Grid, Range, crop_of, first_place, lay_grid, make_grid
+from lnsdk.pipelines.grid import Grid, Range, crop_around, first_place, lay_grid, make_grid
 from lnsdk.pipelines.incremental import IncrementalDetection
 from lnsdk.pipelines.proposals import SliceBoxes
 from lnsdk.pipelines.settings import Settings
@@ -35,10 +36,7 @@ NEIGHBOURS = 1.1
 """Slices are neighbours up to this many times the smallest distance seen so far."""
 
 SETTLE = 8
-"""Slices that have come before the crop is settled, where it is the body's..."""
-
-MARGIN = 32
-"""...with so many samples around it, doubled whenever the body turns out to be wider."""
+"""Slices that have come before any is looked at where the crop is the body's; a wider one begins the looking anew."""
 
 ALIKE = 1e-3
 """Largest difference of direction and relative difference of spacing between slices that lie above each other."""
@@ -131,9 +129,8 @@ class Stream:
         Returns
         -------
         Detections
-            With ``crop="none"`` exactly what the detector gives for the whole volume on a CPU. With the body's crop the
-            network may have seen a little more around the body. ``timings["total"]`` is the time that this call took,
-            the other stages add up what was done since the first slice.
+            What the detector gives for the whole volume, on a CPU exactly. ``timings["total"]`` is the time that this
+            call took, the other stages add up what was done since the first slice.
 
         Raises
         ------
@@ -151,8 +148,6 @@ class Stream:
                 volume = self._source.volume()
             with self._watch("resample"):
                 grid = make_grid(volume, self._parts.settings, self._parts.crop)
-            if grid is not None:
-                grid = self._ahead.widened(grid)
             found = [] if grid is None else self._ahead.finish(grid, self._watch)
             detections = self._parts.conclude(volume, grid, found, self._watch)
         return replace(detections, timings=dict(self._watch.stages))
@@ -247,7 +242,7 @@ class _Ahead:
         self._slices: list[Volume] = []
         self._closest = np.inf
         self._crop: tuple[Range, Range] | None = None
-        self._margin = MARGIN
+        self._body: tuple[Range, Range] | None = None
         self._detection: IncrementalDetection | None = None
         self._watch = Stopwatch(*STAGES)
 
@@ -269,40 +264,29 @@ class _Ahead:
         if self._settled(volume):
             self._look(range(max(index - 1, 0), min(index + 1, len(self._slices) - 1)))
 
-    def widened(self, grid: Grid) -> Grid:
-        """The grid of the whole volume with the crop that was settled, where that holds all of its own."""
-        if self._crop is None or self._detection is None:
-            return grid
-        rows, columns = self._crop
-        if not (_holds(rows, grid.rows) and _holds(columns, grid.columns)):
-            self._detection = None
-            return grid
-        return lay_grid(grid.source, grid.volume, grid.axis_map, self._parts.settings, rows, columns)
-
     def finish(self, grid: Grid, watch: Stopwatch) -> list[SliceBoxes]:
         """Boxes of every slice of the grid."""
         self._watch = watch
-        detection = self._detection or self._begin(grid.height, grid.width)
+        if self._detection is None or self._crop != (grid.rows, grid.columns):
+            self._detection = self._begin(grid.height, grid.width)
 
         def slices(start: int, stop: int) -> Array:
             with watch("resample"):
                 return grid.slices(start, stop)
 
-        return detection.finish(slices, grid.place, grid.count)
+        return self._detection.finish(slices, grid.place, grid.count)
 
     def _settled(self, volume: Volume) -> bool:
-        """Whether the crop is known and holds a slice's body; a wider one begins the looking anew."""
-        if self._crop is None and self._parts.crop == "body" and len(self._slices) < SETTLE:
-            return False
-        if self._crop is not None:
-            own = crop_of(volume, self._parts.settings, self._parts.crop)
-            if all(map(_holds, self._crop, own)):
-                return True
-            self._margin *= 2
-        voxels = np.concatenate([each.voxels for each in self._slices])
-        every = replace(volume, voxels=voxels, sop_instance_uids=(), frame_numbers=())
-        self._crop = crop_of(every, self._parts.settings, self._parts.crop, self._margin)
-        self._detection = None
+        """Whether the crop stays as it is with one more slice; if not, the looking begins anew."""
+        if self._parts.crop == "body":
+            own = body_extent(volume.voxels, volume.spacing)
+            self._body = own if self._body is None else _united(self._body, own)
+            if self._body is None or len(self._slices) < SETTLE:
+                return False
+        crop = crop_around(self._body, volume, self._parts.settings)
+        if crop == self._crop:
+            return True
+        self._crop, self._detection = crop, None
         self._look(range(len(self._slices) - 1))
         return False
 
@@ -357,5 +341,9 @@ def _above(first: Volume, other: Volume) -> bool:
     )
 
 
-def _holds(outer: Range, inner: Range) -> bool:
-    return outer[0] <= inner[0] and inner[1] <= outer[1]
+def _united(extent: tuple[Range, Range], other: tuple[Range, Range] | None) -> tuple[Range, Range]:
+    """The smallest rows and columns that hold those of both."""
+    if other is None:
+        return extent
+    rows, columns = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(extent, other, strict=True))
+    return rows, columns
